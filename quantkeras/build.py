@@ -1,0 +1,230 @@
+"""From a plan to the quantized Keras model: layers are substituted, nothing is calibrated yet.
+
+The quantized model is written by the same writer as every other graph: each block becomes one
+``opaque`` node that holds a fresh quantized layer, inputs get an InputQuantizer, and a
+Dequantizer stands wherever integers meet float nodes or leave the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from sanitize.graph import Graph, Node
+from sanitize.keras_io import write_keras
+from sanitize.keras_io.call import Slot
+from sanitize.keras_io.opaque import OpaqueCall
+
+from . import layers as ql
+from .numerics.layer import Pool, Window
+from .params import QuantizationParams
+from .plan import Block, Plan
+
+
+def layer_node(
+    layer: Any, name: str, inputs: tuple[str, ...], shape: Any, source: tuple[str, ...] = ()
+) -> Node:
+    """A graph node that calls ``layer`` itself (not a copy) on the given values."""
+    slots = [Slot(i) for i in range(len(inputs))]
+    call = OpaqueCall(layer, (slots if len(slots) > 1 else slots[0],), {}, ("float32",) * len(slots))
+    attrs = {"layer": layer, "call": call, "shapes": (tuple(shape),), "fresh": True}
+    return Node(name, "opaque", inputs, attrs, {}, tuple(shape), source)
+
+
+def build_model(plan: Plan, qparams: QuantizationParams, inputs: Mapping[str, str]) -> keras.Model:
+    """The quantized model of a plan, with the float weights in place.
+
+    inputs: name of each input that gets an InputQuantizer -> "uint8", "int8" or "float32".
+    """
+    builder = _Builder(plan, qparams)
+    for name in plan.inputs:
+        builder.add_input(name, inputs[name])
+    for node in plan.graph:
+        builder.add(node)
+    model = write_keras(builder.finished())
+    for block, layer in builder.layers.values():
+        _set_weights(layer, block)
+    return model
+
+
+class _Builder:
+    def __init__(self, plan: Plan, qparams: QuantizationParams) -> None:
+        self.plan = plan
+        self.qparams = qparams
+        self.nodes: list[Node] = []
+        self.layers: dict[str, tuple[Block, Any]] = {}  # by share or block name
+        self.value: dict[str, str] = {}  # value of the float graph -> value of the quantized one
+        self.dequantized: dict[str, str] = {}
+
+    def add_input(self, name: str, dtype: str) -> None:
+        node = self.plan.graph[name]
+        integer = dtype in ("uint8", "int8")
+        layer = ql.InputQuantizer(
+            bits=self.qparams.input_bits,
+            signed=dtype != "uint8",
+            per_channel=not (integer or self.qparams.per_tensor_activations),
+            integer_input=integer,
+            range_mode="frozen" if integer else self.qparams.ranges,
+            name=self._name(f"{name}/quantizer"),
+        )
+        self.nodes.append(layer_node(layer, f"{name}/quantizer", (name,), node.shape, (name,)))
+        self.value[name] = f"{name}/quantizer"
+
+    def add(self, node: Node) -> None:
+        plan = self.plan
+        block = plan.members.get(node.name)
+        if block is not None:
+            if node.name == block.output:
+                self._add_block(block)
+        elif node.name in plan.movements:
+            inputs = tuple(self.value[v] for v in node.inputs)
+            self.nodes.append(node.with_(inputs=inputs))
+            self.value[node.name] = node.name
+        elif node.kind == "input":
+            self.nodes.append(node)
+        else:
+            inputs = tuple(self._float(v) for v in node.inputs)
+            self.nodes.append(node.with_(inputs=inputs))
+
+    def _add_block(self, block: Block) -> None:
+        key = block.core.share or block.name
+        if key not in self.layers:
+            self.layers[key] = (block, quantized_layer(block, self.qparams, self._name(block.name)))
+        inputs = tuple(self.value[v] for v in block.core.inputs)
+        source = tuple(dict.fromkeys(s for node in block.nodes for s in node.source))
+        shape = self.plan.graph.shape_of(block.output)
+        node = layer_node(self.layers[key][1], block.name, inputs, shape, source)
+        self.nodes.append(node.with_(share=block.core.share))
+        self.value[block.output] = block.name
+
+    def _float(self, value: str) -> str:
+        """The value as floats: through a Dequantizer where it is integer."""
+        if not self.plan.is_integer(value):
+            return value
+        if value not in self.dequantized:
+            source = self.value[value]
+            name = f"{source}/dequantizer"
+            layer = ql.Dequantizer(name=self._name(name))
+            shape = self.plan.graph.shape_of(value)
+            self.nodes.append(layer_node(layer, name, (source,), shape))
+            self.dequantized[value] = name
+        return self.dequantized[value]
+
+    def finished(self) -> Graph:
+        graph = self.plan.graph
+        outputs = tuple(self._float(value) for value in graph.outputs)
+        return Graph.build(
+            self.nodes,
+            graph.inputs,
+            outputs,
+            graph.name,
+            graph.input_structure,
+            graph.output_structure,
+        )
+
+    @staticmethod
+    def _name(wish: str) -> str:
+        return wish.replace("/", "_")
+
+
+def quantized_layer(block: Block, qparams: QuantizationParams, name: str) -> Any:
+    """The quantized Keras layer of a block, not built yet."""
+    core, settings = block.core, block.settings
+    relu = block.absorbed("relu")
+    pool = _pool(block)
+    output = None
+    if block.quantized_output:
+        output = ql.OutputQuantizer(
+            bits=block.bits,
+            signed=block.signed,
+            per_channel=not settings.per_tensor_activations,
+            range_mode=qparams.ranges,
+            name="output_quantizer",
+        )
+    arguments: dict[str, Any] = {
+        "name": name,
+        "relu": relu is not None,
+        "max_value": _largest_clip(relu),
+        "output_quantizer": output,
+        "scale_bits": settings.scale_bits,
+    }
+    if core.kind in ("global_avg_pool", "avg_pool"):
+        return _pooling(core, arguments)
+    arguments["pool"] = pool
+    if core.kind == "add":
+        return ql.QuantizedAdd(**arguments)
+    if core.kind == "concat":
+        return ql.QuantizedConcatenate(axis=core.attrs["axis"] + 1, **arguments)
+    if core.kind == "relu":
+        return ql.QuantizedReLU(**arguments)
+    arguments |= {
+        "use_bias": "bias" in core.weights,
+        "weight_quantizer": ql.WeightQuantizer(
+            bits=settings.weight_bits,
+            scale_bits=settings.scale_bits,
+            method="mse" if settings.weight_range == "mse" else "max",
+            range_mode=qparams.ranges,
+            name="weight_quantizer",
+        ),
+    }
+    kernel = core.weights["kernel"]
+    if core.kind == "dense":
+        return ql.QuantizedDense(kernel.shape[1], **arguments)
+    padding = core.attrs["padding"]
+    arguments |= {
+        "kernel_size": kernel.shape[:2],
+        "strides": core.attrs["strides"],
+        "dilation_rate": core.attrs["dilation"],
+        "padding": padding if isinstance(padding, str) else "valid",
+        "explicit_padding": None if isinstance(padding, str) else padding,
+        "has_pad_value": "pad_value" in core.weights,
+    }
+    if core.kind == "depthwise_conv2d":
+        return ql.QuantizedDepthwiseConv2D(depth_multiplier=kernel.shape[3], **arguments)
+    return ql.QuantizedConv2D(kernel.shape[3], groups=core.attrs["groups"], **arguments)
+
+
+def _pooling(core: Node, arguments: dict[str, Any]) -> Any:
+    if core.kind == "global_avg_pool":
+        return ql.QuantizedGlobalAveragePooling2D(keepdims=core.attrs["keepdims"], **arguments)
+    return ql.QuantizedAveragePooling2D(
+        core.attrs["size"], strides=core.attrs["strides"], padding=core.attrs["padding"], **arguments
+    )
+
+
+def _pool(block: Block) -> Pool | None:
+    node = block.absorbed("max_pool", "avg_pool", "global_avg_pool")
+    if node is None:
+        return None
+    if node.kind == "global_avg_pool":
+        return Pool("global_average", keepdims=node.attrs["keepdims"])
+    window = Window(node.attrs["size"], node.attrs["strides"], node.attrs["padding"])
+    return Pool("max" if node.kind == "max_pool" else "average", window)
+
+
+def _largest_clip(relu: Node | None) -> float | None:
+    if relu is None:
+        return None
+    if "max_value" in relu.weights:
+        return float(relu.weights["max_value"].max())
+    value = relu.attrs.get("max_value")
+    return None if value is None else float(value)
+
+
+def _set_weights(layer: Any, block: Block) -> None:
+    weights = block.core.weights
+    if "kernel" in weights:
+        layer.kernel.assign(weights["kernel"])
+        if "bias" in weights:
+            layer.bias.assign(weights["bias"])
+        if "pad_value" in weights:
+            layer.pad_value.assign(weights["pad_value"])
+        layer.fit_weights()
+    relu = block.absorbed("relu")
+    if relu is not None and "max_value" in relu.weights:
+        layer.clip_value.assign(np.broadcast_to(relu.weights["max_value"], layer.clip_value.shape))
+
+

@@ -1,0 +1,84 @@
+"""Filling the integer range although activation steps are powers of two.
+
+A channel whose range is r < 2**k would leave part of its integers unused. Where its only reader is
+a layer with weights, the channel is multiplied by ``ratio = 2**k (1 - 2**-bits) / r`` (in the
+producer's weights or gain) and divided out of the reader's weights: the float function stays the
+same, and the whole range is used. The ratio is below 2; beyond the spread a quantizer allows, a
+channel is left as it is.
+
+The same division removes the gain error of an average pooling that stands alone, whose 1/n has to
+be rounded to ``scale_bits`` bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sanitize.graph import Graph, Node
+
+from ..layers import InputQuantizer, OutputQuantizer, WeightedLayer
+
+MOVEMENTS = ("flatten", "reshape", "permute", "max_pool", "pad", "identity")
+
+
+def only_reader(graph: Graph, name: str) -> tuple[WeightedLayer, list[Node]] | None:
+    """The weighted layer that alone reads a value, and the movements on the way; else None."""
+    node = graph[name]
+    path: list[Node] = []
+    if node.share is not None:
+        return None
+    while True:
+        readers = graph.consumers(node.name)
+        if graph.uses(node.name) != 1 or not readers:
+            return None
+        node = readers[0]
+        if node.kind not in MOVEMENTS:
+            break
+        path.append(node)
+    layer = node.attrs.get("layer")
+    if not isinstance(layer, WeightedLayer) or node.share is not None:
+        return None
+    return layer, path
+
+
+def fill_range(graph: Graph, name: str, largest: np.ndarray) -> np.ndarray:
+    """Scale the value ``name`` to fill its format; returns its new clipping ranges.
+
+    largest: clipping range of the value as it is, (c,) or scalar, > 0. Call only where
+    :func:`only_reader` finds one.
+    """
+    found = only_reader(graph, name)
+    assert found is not None
+    reader, path = found
+    layer = graph[name].attrs["layer"]
+    quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
+    before = np.asarray(quantizer.ratio)
+    largest = np.asarray(largest, np.float64)
+    factor = np.broadcast_to(_wanted_factor(quantizer, largest), before.shape)
+    change = layer.scale_output(factor)
+    reader.divide_input(_moved(np.asarray(quantizer.ratio) / before, graph[name], path))
+    return largest * (change if largest.ndim else change[0])
+
+
+def _wanted_factor(quantizer: OutputQuantizer, largest: np.ndarray) -> np.ndarray:
+    exponents = np.ceil(np.log2(largest) - 1e-6)
+    if quantizer.per_channel:
+        exponents = np.maximum(exponents, exponents.max() - quantizer.max_spread)
+    top = 1 - 2.0**-quantizer.value_bits
+    return np.minimum(np.exp2(exponents) * top / largest, 2.0)
+
+
+def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray:
+    """A per-channel array of ``source`` as it lies behind the movements of ``path``."""
+    if not path or (ratio == ratio[0]).all():
+        return ratio
+    array, shape = ratio, source.shape
+    for node in path:
+        if node.kind in ("flatten", "reshape"):
+            array = np.broadcast_to(array, shape).reshape(node.shape)
+        elif node.kind == "permute":
+            array = np.broadcast_to(array, shape).transpose(node.attrs["dims"])
+        elif array.ndim > 1:  # pooling and padding: written out again for the new size
+            array = np.broadcast_to(array.reshape(-1, shape[-1])[0], node.shape)
+        shape = node.shape
+    return array

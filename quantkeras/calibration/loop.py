@@ -1,0 +1,148 @@
+"""The calibration loop: one pass over the samples finds the range of every activation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from sanitize.graph import Graph
+from sanitize.keras_io import read_keras
+
+from ..errors import QuantizationError
+from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+from ..progress import progress_bar
+from .filling import fill_range, only_reader
+from .float_view import float_view, quantized_values
+from .observer import Observer
+from .observers import make_observer
+from .samples import SampleStream, iterate_samples
+
+ObserverKind = str | Observer | Callable[[], Observer]
+
+BATCH_BUDGET = 256 * 2**20
+"""Bytes that the observed activations of one step may take."""
+
+
+def calibrate(
+    model: keras.Model,
+    samples: Any = None,
+    observer: ObserverKind | Mapping[str, ObserverKind] = "minmax",
+    num_samples: int | None = 1024,
+    batch_size: int | None = None,
+    epochs: int = 1,
+) -> keras.Model:
+    """Set every range of a quantized model from samples; changes the model and returns it.
+
+    samples: array, list or dict of arrays (several inputs), path of an .npz file, tf.data.Dataset,
+    keras PyDataset or generator; None draws random ones, with a warning. Batches are streamed, and
+    the memory does not grow with their number. observer: kind of observer for all layers
+    ("minmax", "moving_average", "percentile", "mse", ...), or a dict layer name -> kind (others
+    are "minmax"). num_samples: at most that many per epoch, None for all.
+
+    Raises QuantizationError for a model without quantized layers, and for bad samples.
+    """
+    stream = open_samples(model, samples, num_samples, batch_size, epochs)
+    return calibrate_on(model, stream, observer)
+
+
+def open_samples(
+    model: keras.Model,
+    samples: Any,
+    num_samples: int | None,
+    batch_size: int | None,
+    epochs: int,
+    random_range: Any = (0.0, 1.0),
+) -> SampleStream:
+    """The samples as a stream of checked batches for the inputs of a model."""
+    inputs = [(tensor.name, tuple(tensor.shape[1:])) for tensor in keras.tree.flatten(model.inputs)]
+    return iterate_samples(
+        samples, inputs, num_samples, batch_size, epochs, random_range=random_range
+    )
+
+
+def calibrate_on(
+    model: keras.Model,
+    stream: SampleStream,
+    observer: ObserverKind | Mapping[str, ObserverKind] = "minmax",
+    choose_input_sign: bool = False,
+) -> keras.Model:
+    """:func:`calibrate` on an open stream.
+
+    choose_input_sign: make float inputs that were never negative unsigned. Only for a model that
+    has not run yet.
+    """
+    graph = read_keras(model)
+    values = quantized_values(graph)
+    if not any(isinstance(n.attrs.get("layer"), HardwareLayer) for n in graph):
+        raise QuantizationError(
+            f"model {model.name!r} has no quantized layers to calibrate; call quantize first"
+        )
+    observers = _observe(model, graph, values, stream, observer)
+    _set_ranges(graph, values, observers, choose_input_sign)
+    for node in graph:
+        layer = node.attrs.get("layer")
+        if isinstance(layer, WeightedLayer):
+            layer.fit_weights()
+    return model
+
+
+def _observe(
+    model: keras.Model,
+    graph: Graph,
+    values: Mapping[str, Any],
+    stream: SampleStream,
+    kind: ObserverKind | Mapping[str, ObserverKind],
+) -> dict[int, Observer]:
+    """One observer per layer, by id (the call sites of a shared layer share it), after all data."""
+    observers: dict[int, Observer] = {}
+    for layer in values.values():
+        chosen = kind.get(layer.name, "minmax") if isinstance(kind, Mapping) else kind
+        quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
+        if id(layer) not in observers:
+            observers[id(layer)] = make_observer(chosen, quantizer.per_channel, layer.name)
+    if not observers:
+        for _ in stream:
+            pass  # the samples are still checked
+        return observers
+    view = float_view(model, list(values))
+    rows = max(1, BATCH_BUDGET // sum(4 * int(np.prod(graph[v].shape)) for v in values))
+    names = [tensor.name for tensor in keras.tree.flatten(model.inputs)]
+    with progress_bar(stream.total, "calibrating") as advance:
+        for batch in stream:
+            arrays = [np.asarray(batch[name], np.float32) for name in names]
+            for start in range(0, len(arrays[0]), rows):
+                piece = [array[start : start + rows] for array in arrays]
+                structure = keras.tree.pack_sequence_as(view.input, piece)
+                outputs = keras.tree.flatten(view.predict_on_batch(structure))
+                for layer, output in zip(values.values(), outputs, strict=True):
+                    observers[id(layer)].update(output)
+            advance(1)
+    return observers
+
+
+def _set_ranges(
+    graph: Graph,
+    values: Mapping[str, Any],
+    observers: Mapping[int, Observer],
+    choose_input_sign: bool,
+) -> None:
+    done: set[int] = set()
+    for name, layer in values.items():
+        if id(layer) in done:
+            continue
+        done.add(id(layer))
+        observer = observers[id(layer)]
+        quantizer = layer
+        if isinstance(layer, InputQuantizer):
+            if choose_input_sign:
+                layer.signed = bool(observer.ranges().minimum.min() < 0)
+        else:
+            quantizer = layer.output_quantizer
+        foldable = only_reader(graph, name) is not None
+        largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)
+        if foldable:
+            largest = fill_range(graph, name, largest)
+        quantizer.set_range(largest)

@@ -1,0 +1,3 @@
+"""Lowering."""
+from .convert import convert
+__all__ = ["convert"]

@@ -1,0 +1,32 @@
+"""The errors that quantkeras raises on purpose.
+
+All are `QuantizationError`, itself a ValueError: the input, the model or a setting cannot be
+served, and the message names the thing, the reason and the remedy. Faults of the program itself
+stay what they are (TypeError, AssertionError and the like).
+"""
+
+
+class QuantizationError(ValueError):
+    """Base of every error raised on purpose by quantkeras."""
+
+
+class FormatError(QuantizationError):
+    """A number format that cannot be, or that does not fit the tensor it is used on."""
+
+
+class NonFiniteError(QuantizationError):
+    """NaN or infinity where a number is needed (weights, ranges, samples)."""
+
+
+class IntegerOverflow(QuantizationError):
+    """An exact result that does not fit the 64-bit integers that carry it."""
+
+
+class AccumulatorTooWide(QuantizationError):
+    """A layer whose accumulator cannot be proved to stay exact in any float or 64-bit carrier."""
+
+
+class ModelFileError(QuantizationError):
+    """A model file that cannot be read or written: missing, foreign, damaged, or with a version
+    or content that this release does not know.
+    """

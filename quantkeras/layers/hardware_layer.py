@@ -1,0 +1,264 @@
+"""The mixin that turns a stock Keras layer into a hardware layer.
+
+A quantized layer is the stock layer plus :class:`HardwareLayer` (with weights:
+:class:`~quantkeras.layers.weighted_layer.WeightedLayer`), which owns ``call``. What the hardware
+sees is in :meth:`HardwareLayer.numbers`; ``convert`` reads that and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..numerics.layer import LayerParams, LayerSpec, Pool, output_shape, run_layer
+from ..numerics.weights import grid_value, scale_to_grid
+from . import keras_arrays as ka
+from .links import InputLinks
+from .numbers import LayerNumbers
+from .quantizers import OutputQuantizer
+from .tensor_format import TensorFormat
+
+Tensor = Any
+
+
+class HardwareLayer(keras.layers.Layer):
+    """Mixin: one hardware layer. Stands before the stock layer class in the bases.
+
+    relu: clip at zero; max_value: upper clip in units of values (becomes a weight per channel);
+    pool: a Pool (or its config) at the end of the layer; output_quantizer: an OutputQuantizer (or
+    its config), None to emit the accumulator, dequantized; scale_bits: width of the multiplier.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        relu: bool = False,
+        max_value: float | None = None,
+        pool: Pool | Mapping[str, Any] | None = None,
+        output_quantizer: OutputQuantizer | Mapping[str, Any] | None = None,
+        scale_bits: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["dtype"] = "float32"
+        super().__init__(*args, **kwargs)
+        self.relu = relu
+        self.max_value = max_value
+        self.pool = Pool.from_config(pool) if isinstance(pool, Mapping) else pool
+        self.output_quantizer = deserialized(output_quantizer)
+        self.scale_bits = scale_bits
+        self._links = InputLinks(self.name)
+
+    # -- what the subclasses say ---------------------------------------------------------------
+
+    def core_spec(self) -> LayerSpec:
+        """The stock layer's part of the spec."""
+        return LayerSpec("identity")
+
+    def core_channels(self) -> int | None:
+        """Output channels of a core with weights, else None."""
+        return None
+
+    @property
+    def spec(self) -> LayerSpec:
+        """The whole static description of this hardware layer."""
+        return dataclasses.replace(self.core_spec(), pool=self.pool, relu=self.relu)
+
+    # -- links to the formats of the inputs ----------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        inputs = as_list(args[0]) if args else []
+        if any(isinstance(x, keras.KerasTensor) for x in inputs):
+            self._links.add(inputs)
+        return super().__call__(*args, **kwargs)
+
+    @property
+    def input_formats(self) -> list[TensorFormat]:
+        """Format of each input, joined over the call sites of a shared layer."""
+        return self._links.formats()
+
+    def output_format(self, shape: tuple[int | None, ...]) -> TensorFormat | None:
+        """Format of the output for the layers that follow; None if it is an accumulator."""
+        quantizer = self.output_quantizer
+        return None if quantizer is None else quantizer.tensor_format(shape, self.name)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def build(self, input_shape: Any) -> None:
+        shapes = input_shape if _is_list_of_shapes(input_shape) else [input_shape]
+        self._input_shapes = [tuple(shape)[1:] for shape in shapes]
+        self._build_core(input_shape)
+        output = self.compute_output_shape(input_shape)
+        if self.clips:
+            self.clip_value = self.add_weight(
+                name="clip_value",
+                shape=(output[-1],),
+                initializer=keras.initializers.Constant(self.max_value),
+                trainable=False,
+            )
+        self._build_gain(output[-1])
+        if self.output_quantizer is not None and not self.output_quantizer.built:
+            self.output_quantizer.build(output)
+        self.built = True
+
+    def _build_core(self, input_shape: Any) -> None:
+        super().build(input_shape)
+
+    def _build_gain(self, channels: int) -> None:
+        gain = grid_value(*scale_to_grid(1 / self.pool_area, self.scale_bits))
+        self.gain = self.add_weight(
+            name="gain",
+            shape=(channels,),
+            initializer=keras.initializers.Constant(float(gain)),
+            trainable=False,
+        )
+
+    @property
+    def clips(self) -> bool:
+        """Whether the ReLU has a maximum."""
+        return self.relu and self.max_value is not None
+
+    @property
+    def pool_area(self) -> int:
+        """Number of accumulators that the average pooling adds up; 1 without one."""
+        if self.pool is None or self.pool.kind == "max":
+            return 1
+        before = dataclasses.replace(self.spec, pool=None)
+        shape = output_shape(before, self._input_shapes, self.core_channels())
+        return self.pool.area(shape[:2])
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shapes = input_shape if _is_list_of_shapes(input_shape) else [input_shape]
+        inner = output_shape(self.spec, [tuple(s)[1:] for s in shapes], self.core_channels())
+        return (shapes[0][0], *inner)
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        shapes = [tuple(x.shape) for x in as_list(inputs)]
+        shape = self.compute_output_shape(shapes if isinstance(inputs, list | tuple) else shapes[0])
+        return keras.KerasTensor(shape, dtype="float32")
+
+    # -- the integer program of this layer -------------------------------------------------------
+
+    def numbers(self) -> LayerNumbers:
+        """What the hardware sees of this layer now."""
+        lsbs = [ops.stop_gradient(f.lsb()) for f in self.input_formats]
+        lsb = self._accumulator_lsb(lsbs)
+        gain = self._present_gain(lsb)
+        step = self._step(gain)
+        output_lsb = None if self.output_quantizer is None else self.output_quantizer.lsb()
+        multiplier = lsb * gain if output_lsb is None else lsb * gain / output_lsb
+        clip = None
+        if self.clips:
+            clip = ops.stop_gradient(ka.round_half_up(self.clip_value / (step * lsb)))
+        return LayerNumbers(lsbs, lsb, gain, step, output_lsb, multiplier, clip)
+
+    def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
+        """Inputs are aligned to the finest of them, element by element."""
+        finest = lsbs[0]
+        for other in lsbs[1:]:
+            finest = ops.minimum(finest, other)
+        return finest
+
+    def _present_gain(self, lsb: Tensor) -> Tensor:
+        return ops.convert_to_tensor(self.gain)
+
+    def _step(self, gain: Tensor) -> Tensor:
+        return 1.0
+
+    def _params(self, numbers: LayerNumbers) -> LayerParams:
+        """Numbers for SimArrays: values in, accumulators inside, integers out."""
+        params = LayerParams(
+            input_shifts=self._alignments(numbers), max_value=numbers.qmax_value
+        )
+        if self.output_quantizer is not None:
+            params.scale = numbers.multiplier
+            params.qmin, params.qmax = self.output_quantizer.qmin, self.output_quantizer.qmax
+        return params
+
+    def _alignments(self, numbers: LayerNumbers) -> list[Tensor]:
+        """What the values of each input are divided by to give accumulator integers."""
+        return [numbers.lsb] * len(numbers.input_lsbs)
+
+    def float_params(self) -> LayerParams:
+        """Numbers of the unquantized meaning, for FloatArrays."""
+        return LayerParams(max_value=self.clip_value if self.clips else None)
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
+        xs = as_list(inputs)
+        if training:
+            self._follow_ranges(inputs)
+        numbers = self.numbers()
+        y = self._run(numbers, xs, training)
+        return y if numbers.output_lsb is None else y * numbers.output_lsb
+
+    def _run(self, numbers: LayerNumbers, xs: Sequence[Tensor], training: bool | None) -> Tensor:
+        return self._run_in("float32", self._params(numbers), numbers, xs)
+
+    def _run_in(
+        self, carrier: str, params: LayerParams, numbers: LayerNumbers, xs: Sequence[Tensor]
+    ) -> Tensor:
+        """Integers; without an output quantizer the accumulator, dequantized."""
+        averaging = self.pool is not None and self.pool.kind != "max"
+        wide = ka.float64_available() and averaging
+        arrays = ka.SimArrays(carrier, "float64" if wide else carrier)
+        y = run_layer(self.spec, params, xs, arrays)
+        if self.output_quantizer is not None:
+            return y
+        return ops.cast(y * ops.cast(numbers.multiplier, y.dtype), "float32")
+
+    def float_call(self, inputs: Any) -> Tensor:
+        """The unquantized meaning of the layer: what calibration observes."""
+        y = run_layer(self.spec, self.float_params(), as_list(inputs), ka.FloatArrays())
+        return self._float_gain(y)
+
+    def _float_gain(self, y: Tensor) -> Tensor:
+        return y * (self.gain * float(self.pool_area))
+
+    def scale_output(self, factor: np.ndarray) -> np.ndarray:
+        """Multiply the output by ``factor`` (c,), as nearly as the gain's grid allows.
+
+        Updates the quantizer's ratio; returns by what the output really changed, (c,) float64.
+        The gain acts behind a ReLU's clip, which stays as it is.
+        """
+        before = ops.convert_to_numpy(self.gain).astype(np.float64)
+        gain = grid_value(*scale_to_grid(before * factor, self.scale_bits))
+        self.gain.assign(gain)
+        self.output_quantizer.ratio.assign((gain * np.float64(self.pool_area)).astype(np.float32))
+        return gain / before
+
+    def _follow_ranges(self, inputs: Any) -> None:
+        if self.output_quantizer is not None and self.output_quantizer.range_mode == "moving":
+            self.output_quantizer.follow(self.float_call(inputs))
+
+    def get_config(self) -> dict[str, Any]:
+        pool = self.pool
+        return {
+            **super().get_config(),
+            "relu": self.relu,
+            "max_value": self.max_value,
+            "pool": None if pool is None else dataclasses.asdict(pool),
+            "output_quantizer": keras.saving.serialize_keras_object(self.output_quantizer),
+            "scale_bits": self.scale_bits,
+        }
+
+
+def deserialized(value: Any) -> Any:
+    """A sub-layer from its config, or itself."""
+    if isinstance(value, Mapping):
+        return keras.saving.deserialize_keras_object(dict(value))
+    return value
+
+
+def as_list(inputs: Any) -> list[Any]:
+    """The tensors of a call as a list."""
+    return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+
+
+def _is_list_of_shapes(shape: Any) -> bool:
+    return bool(shape) and isinstance(shape[0], list | tuple)

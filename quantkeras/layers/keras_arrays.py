@@ -1,0 +1,321 @@
+"""keras.ops array namespaces for :func:`~quantkeras.numerics.layer.run_layer`, with gradients.
+
+Tensors hold *values* on a power-of-two grid, not integers: the alignment ``x << input_shift`` is
+the exact quotient of the value and ``2**-frac``, which a weighted layer folds into its weights
+(a power of two moves no mantissa bit). Accumulators are integers stored in floats;
+the caller proves that they fit (:mod:`quantkeras.numerics.interval`).
+
+A graph compiler may turn ``1 / x`` and a division by a constant into a product with an approximate
+reciprocal. So nothing here is divided but by a tensor, and no reciprocal is taken.
+
+Rounding passes gradients straight through inside the clipping range and stops them outside
+(Bengio, Leonard, Courville 2013; arXiv:1308.3432).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..numerics.layer import LayerParams, Pads, Pool, Window
+
+Tensor = Any
+
+_EXPONENTS = np.arange(-126, 128)
+_POWERS = np.ldexp(np.float32(1), _EXPONENTS)
+
+
+def float64_available() -> bool:
+    """Whether the backend computes in float64 (JAX does not unless told to)."""
+    return keras.backend.backend() != "jax"
+
+
+def power_of_two(exponent: Tensor) -> Tensor:
+    """``2**exponent``, exact, for integers -126..127 stored in floats (values beyond are clipped).
+
+    A table, because ``pow`` and ``exp2`` are not promised to be exact on every backend.
+    """
+    index = ops.cast(ops.clip(exponent, -126, 127), "int32") + 126
+    return ops.take(ops.convert_to_tensor(_POWERS), index)
+
+
+def power_of_two_below(x: Tensor) -> Tensor:
+    """The largest power of two that is at most x, exact, for x in 2**-126..2**127."""
+    flat = ops.reshape(x, (-1,))
+    index = ops.searchsorted(ops.convert_to_tensor(_POWERS), flat, side="right") - 1
+    found = ops.take(ops.convert_to_tensor(_POWERS), ops.maximum(index, 0))
+    return ops.reshape(found, ops.shape(x))
+
+
+def round_half_up(x: Tensor) -> Tensor:
+    """Exact half up: ``floor(x) + (x - floor(x) >= 1/2)``; ``floor(x + 1/2)`` can round twice."""
+    low = ops.floor(x)
+    return low + ops.cast(x - low >= 0.5, x.dtype)
+
+
+def round_through(x: Tensor, low: float, high: float) -> Tensor:
+    """Round half up and saturate to low..high; the gradient is 1 inside the range, 0 outside."""
+
+    @ops.custom_gradient
+    def quantize(x: Tensor) -> tuple[Tensor, Any]:
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            g = args[0] if upstream is None else upstream
+            inside = ops.logical_and(x >= low - 0.5, x < high + 0.5)
+            return g * ops.cast(inside, g.dtype)
+
+        return ops.clip(round_half_up(x), low, high), grad
+
+    return quantize(x)
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x unchanged; its gradient times ``factor``."""
+
+    @ops.custom_gradient
+    def scaled(x: Tensor) -> tuple[Tensor, Any]:
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return (args[0] if upstream is None else upstream) * factor
+
+        return ops.copy(x), grad
+
+    return scaled(x)
+
+
+def ceil_through(x: Tensor) -> Tensor:
+    """Round up to an integer; the gradient is 1 (Jain et al. 2020, arXiv:1903.08066, eq. 6)."""
+
+    @ops.custom_gradient
+    def ceil(x: Tensor) -> tuple[Tensor, Any]:
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return args[0] if upstream is None else upstream
+
+        return ops.ceil(x), grad
+
+    return ceil(x)
+
+
+def power_of_two_through(exponent: Tensor) -> Tensor:
+    """:func:`power_of_two` with the gradient of ``2**exponent``."""
+
+    @ops.custom_gradient
+    def power(exponent: Tensor) -> tuple[Tensor, Any]:
+        result = power_of_two(exponent)
+
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return (args[0] if upstream is None else upstream) * result * float(np.log(2))
+
+        return result, grad
+
+    return power(exponent)
+
+
+def rescale(acc: Tensor, multiplier: Tensor, qmin: int, qmax: int) -> Tensor:
+    """``saturate(floor(acc * multiplier + 1/2))`` exactly, with gradients to both arguments.
+
+    acc: integers below 2**24 (float32) or 2**53 (float64); multiplier: float32 ``s * 2**-n`` with
+    s of at most 16 bits, scalar or (c,). In float64 the product is exact because the caller proved
+    ``|acc| * s < 2**53``; where there is no float64, :func:`_rescale_in_limbs` takes over for s of at most 8 bits.
+    """
+
+    @ops.custom_gradient
+    def saturating(acc: Tensor, multiplier: Tensor) -> tuple[Tensor, Any]:
+        if float64_available():
+            product = ops.cast(acc, "float64") * ops.cast(multiplier, "float64")
+            rounded = ops.cast(ops.floor(product + 0.5), "float32")
+        else:
+            rounded = _rescale_in_limbs(acc, multiplier)
+        result = ops.clip(rounded, qmin, qmax)
+
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            g = args[0] if upstream is None else upstream
+            inside = g * ops.cast(ops.equal(rounded, result), g.dtype)
+            to_acc = inside * multiplier
+            to_multiplier = _sum_to(inside * ops.cast(acc, g.dtype), multiplier)
+            return ops.cast(to_acc, acc.dtype), to_multiplier
+
+        return result, grad
+
+    return saturating(acc, multiplier)
+
+
+def _rescale_in_limbs(acc: Tensor, multiplier: Tensor) -> Tensor:
+    """:func:`rescale` before saturation, in float32 alone.
+
+    With ``multiplier = s * 2**-n`` (s an integer of 8 bits) and ``acc = high * 2**12 + low``,
+    both limbs have products below 2**21. For n > 12 the rounding constant is a multiple of 2**12,
+    and floor of floor is floor::
+
+        floor((acc*s + 2**(n-1)) / 2**n) = floor((high*s + floor(low*s / 2**12)) / 2**(n-12) + 1/2)
+
+    and for n <= 12 the high limb contributes an integer.
+    """
+    unit = power_of_two_below(multiplier) * 2.0**-7
+    s = multiplier / unit
+    high = ops.floor(acc * 2.0**-12)
+    low = acc - high * 2.0**12
+    fine = ops.floor((high * s + ops.floor(low * s * 2.0**-12)) * (unit * 2.0**12) + 0.5)
+    coarse = high * (s * (unit * 2.0**12)) + ops.floor(low * (s * unit) + 0.5)
+    return ops.where(unit <= 2.0**-13, fine, coarse)
+
+
+def _sum_to(gradient: Tensor, like: Tensor) -> Tensor:
+    """Sum a gradient over the axes along which ``like`` was broadcast."""
+    rank = len(like.shape)
+    leading = tuple(range(len(gradient.shape) - rank))
+    summed = ops.sum(gradient, axis=leading) if leading else gradient
+    ones = tuple(i for i, n in enumerate(like.shape) if n == 1 and summed.shape[i] != 1)
+    return ops.sum(summed, axis=ones, keepdims=True) if ones else summed
+
+
+class FloatArrays:
+    """What a layer means without quantization: float weights, true averages, no rescale."""
+
+    def align(self, x: Tensor, shift: Tensor) -> Tensor:
+        """The aligned integer is the value divided by ``shift = 2**-frac``."""
+        return x / shift
+
+    def conv2d(
+        self, x: Tensor, weights: Tensor, window: Window, groups: int, pad_value: Tensor | None
+    ) -> Tensor:
+        del groups  # keras.ops.conv reads it off the shapes
+        x, padding = self._padded(x, window, pad_value)
+        return ops.conv(
+            x,
+            weights,
+            strides=window.strides,
+            padding=padding,
+            data_format="channels_last",
+            dilation_rate=window.dilation,
+        )
+
+    def depthwise_conv2d(
+        self, x: Tensor, weights: Tensor, window: Window, pad_value: Tensor | None
+    ) -> Tensor:
+        height_stride, width_stride = window.strides
+        if height_stride != width_stride:  # TensorFlow has no such kernel
+            dense = Window(window.size, (1, 1), window.pads(x.shape[1:3]), window.dilation)
+            result = self.depthwise_conv2d(x, weights, dense, pad_value)
+            return result[:, ::height_stride, ::width_stride]
+        x, padding = self._padded(x, window, pad_value)
+        return ops.depthwise_conv(
+            x,
+            weights,
+            strides=window.strides,
+            padding=padding,
+            data_format="channels_last",
+            dilation_rate=window.dilation,
+        )
+
+    def dense(self, x: Tensor, weights: Tensor) -> Tensor:
+        return ops.matmul(x, weights)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def add_bias(self, acc: Tensor, bias: Tensor, shift: Tensor | None) -> Tensor:
+        del shift  # a bias here is already aligned
+        return ops.add(acc, ops.cast(bias, acc.dtype))
+
+    def concat(self, xs: Sequence[Tensor], axis: int) -> Tensor:
+        return ops.concatenate(xs, axis=axis + 1 if axis >= 0 else axis)
+
+    def max_pool(self, x: Tensor, window: Window) -> Tensor:
+        padding = window.padding
+        if not isinstance(padding, str):
+            lowest = -float(np.finfo("float32").max)
+            x = ops.pad(x, ((0, 0), *padding, (0, 0)), constant_values=lowest)
+            padding = "valid"
+        return ops.max_pool(
+            x, window.size, strides=window.strides, padding=padding, data_format="channels_last"
+        )
+
+    def sum_pool(self, x: Tensor, pool: Pool) -> Tensor:
+        if pool.window is None:
+            return ops.mean(x, axis=(1, 2), keepdims=pool.keepdims)
+        return self._window_sum(x, pool.window) / float(pool.window.area)
+
+    def relu(self, x: Tensor, max_value: Tensor | None) -> Tensor:
+        rectified = ops.relu(x)
+        return rectified if max_value is None else ops.minimum(rectified, max_value)
+
+    def rescale(self, acc: Tensor, params: LayerParams) -> Tensor:
+        return acc
+
+    def lookup(self, y: Tensor, table: Tensor, qmin: int) -> Tensor:
+        return ops.take(table, ops.cast(y, "int32") - qmin)
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return ops.reshape(x, (ops.shape(x)[0], *shape))
+
+    def permute(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return ops.transpose(x, (0, *(d + 1 for d in dims)))
+
+    def pad(self, x: Tensor, pads: Pads) -> Tensor:
+        return ops.pad(x, ((0, 0), *pads, (0, 0)))
+
+    def _padded(
+        self, x: Tensor, window: Window, pad_value: Tensor | None
+    ) -> tuple[Tensor, str]:
+        """Pad explicitly where the convolution itself cannot; returns the padding left for it."""
+        if pad_value is None and isinstance(window.padding, str):
+            return x, window.padding
+        pads = window.pads(x.shape[1:3])
+        if pads == ((0, 0), (0, 0)):
+            return x, "valid"
+        widths = ((0, 0), *pads, (0, 0))
+        if pad_value is None:
+            return ops.pad(x, widths), "valid"
+        value = ops.cast(pad_value, x.dtype)
+        return ops.pad(x - value, widths) + value, "valid"
+
+    def _window_sum(self, x: Tensor, window: Window) -> Tensor:
+        """Sum under each window position: a depthwise convolution with ones."""
+        x, padding = self._padded(x, window, None)
+        ones = ops.ones((*window.size, x.shape[-1], 1), dtype=x.dtype)
+        return ops.depthwise_conv(
+            x, ones, strides=window.strides, padding=padding, data_format="channels_last"
+        )
+
+
+class SimArrays(FloatArrays):
+    """The integers of :class:`~quantkeras.numerics.arrays.IntArrays`, carried in floats.
+
+    ``params.scale`` holds the whole multiplier ``scale * 2**-shift``.
+    """
+
+    def __init__(self, carrier: str = "float32", pool_carrier: str = "float32") -> None:
+        """carrier: dtype of the convolution or product; pool_carrier: dtype of pooled sums."""
+        self.carrier = carrier
+        self.pool_carrier = pool_carrier
+
+    def conv2d(
+        self, x: Tensor, weights: Tensor, window: Window, groups: int, pad_value: Tensor | None
+    ) -> Tensor:
+        return super().conv2d(self._carry(x), self._carry(weights), window, groups, pad_value)
+
+    def depthwise_conv2d(
+        self, x: Tensor, weights: Tensor, window: Window, pad_value: Tensor | None
+    ) -> Tensor:
+        return super().depthwise_conv2d(self._carry(x), self._carry(weights), window, pad_value)
+
+    def dense(self, x: Tensor, weights: Tensor) -> Tensor:
+        return super().dense(self._carry(x), self._carry(weights))
+
+    def relu(self, x: Tensor, max_value: Tensor | None) -> Tensor:
+        return super().relu(x, None if max_value is None else self._carry(max_value))
+
+    def sum_pool(self, x: Tensor, pool: Pool) -> Tensor:
+        x = ops.cast(x, self.pool_carrier)
+        if pool.window is None:
+            return ops.sum(x, axis=(1, 2), keepdims=pool.keepdims)
+        return self._window_sum(x, pool.window)
+
+    def rescale(self, acc: Tensor, params: LayerParams) -> Tensor:
+        return rescale(acc, params.scale, params.qmin, params.qmax)
+
+    def _carry(self, x: Tensor) -> Tensor:
+        return ops.cast(x, self.carrier)

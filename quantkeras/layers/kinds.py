@@ -1,0 +1,148 @@
+"""The quantized layers: one class per hardware layer, a stock Keras layer plus a mixin each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..numerics.layer import LayerSpec, Pool, Window
+from .hardware_layer import HardwareLayer
+from .numbers import LayerNumbers
+from .quantizers import PACKAGE
+from .weighted_layer import WeightedLayer
+
+Tensor = Any
+
+register = keras.saving.register_keras_serializable
+
+
+@register(PACKAGE)
+class QuantizedConv2D(WeightedLayer, keras.layers.Conv2D):
+    """Conv2D [max pool] [ReLU] [average pool] on integers. Arguments of Conv2D and the mixins."""
+
+    def core_spec(self) -> LayerSpec:
+        padding = self.explicit_padding or self.padding
+        window = Window(self.kernel_size, self.strides, padding, self.dilation_rate)
+        return LayerSpec("conv2d", window, groups=self.groups)
+
+    def core_channels(self) -> int:
+        return self.filters
+
+    def along_input(self, ratio: np.ndarray) -> np.ndarray:
+        by_group = np.broadcast_to(ratio, (self._input_shapes[0][-1],)).reshape(self.groups, -1)
+        return np.repeat(by_group.T, self.filters // self.groups, axis=1)
+
+    def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
+        return super().weight_sums(weights, largest if self.groups == 1 else ops.max(largest))
+
+
+@register(PACKAGE)
+class QuantizedDepthwiseConv2D(WeightedLayer, keras.layers.DepthwiseConv2D):
+    """DepthwiseConv2D [max pool] [ReLU] [average pool] on integers; channels keep their fracs."""
+
+    def core_spec(self) -> LayerSpec:
+        padding = self.explicit_padding or self.padding
+        window = Window(self.kernel_size, self.strides, padding, self.dilation_rate)
+        return LayerSpec("depthwise_conv2d", window)
+
+    def core_channels(self) -> int:
+        return self._input_shapes[0][-1] * self.depth_multiplier
+
+    def channel_last(self, kernel: Tensor) -> Tensor:
+        return ops.reshape(kernel, (*self.kernel_size, self.core_channels()))
+
+    def kernel_shaped(self, flat: Tensor) -> Tensor:
+        return ops.reshape(flat, self.kernel.shape)
+
+    def fit_lsb(self, lsb: Tensor) -> Tensor:
+        return ops.reshape(lsb, (-1, self.depth_multiplier)) if lsb.shape[0] > 1 else lsb
+
+    def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
+        if len(largest.shape) > 1:
+            largest = ops.max(largest)
+        return ops.sum(weights * ops.reshape(largest, (-1, 1)), axis=(0, 1))
+
+    def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
+        """One per output channel, (c * m,), or (1,)."""
+        lsb = lsbs[0]
+        if len(lsb.shape) > 1:  # the format differs by position: align those of one channel
+            lsb = ops.min(lsb, axis=tuple(range(len(lsb.shape) - 1)))
+        return ops.repeat(lsb, self.depth_multiplier) if lsb.shape[0] > 1 else lsb
+
+    def _alignment_bits(self) -> int:
+        return 0
+
+
+@register(PACKAGE)
+class QuantizedDense(WeightedLayer, keras.layers.Dense):
+    """Dense [ReLU] on integers. Arguments of Dense and the mixins."""
+
+    def core_spec(self) -> LayerSpec:
+        return LayerSpec("dense")
+
+    def core_channels(self) -> int:
+        return self.units
+
+
+@register(PACKAGE)
+class QuantizedAdd(HardwareLayer, keras.layers.Add):
+    """Add [ReLU] [average pool]: the inputs are shifted to a common frac and summed."""
+
+    def core_spec(self) -> LayerSpec:
+        return LayerSpec("add")
+
+
+@register(PACKAGE)
+class QuantizedConcatenate(HardwareLayer, keras.layers.Concatenate):
+    """Concatenate; each channel is shifted from its own format into the output's."""
+
+    def core_spec(self) -> LayerSpec:
+        return LayerSpec("concat", axis=self.axis if self.axis < 0 else self.axis - 1)
+
+    def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
+        axis = self.core_spec().axis
+        last = axis in (-1, len(self._input_shapes[0]) - 1)
+        flat = last and all(len(lsb.shape) <= 1 for lsb in lsbs)
+        parts = [
+            ops.broadcast_to(lsb, shape[-1:] if flat else shape)
+            for lsb, shape in zip(lsbs, self._input_shapes, strict=True)
+        ]
+        return ops.concatenate(parts, axis=-1 if flat else axis)
+
+    def _alignments(self, numbers: LayerNumbers) -> list[Tensor]:
+        return list(numbers.input_lsbs)
+
+
+@register(PACKAGE)
+class QuantizedReLU(HardwareLayer, keras.layers.Layer):
+    """A ReLU [average pool] that stands alone (no layer before it that it could join)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "relu": True})
+
+
+@register(PACKAGE)
+class QuantizedGlobalAveragePooling2D(HardwareLayer, keras.layers.GlobalAveragePooling2D):
+    """Global average pooling that stands alone: a sum whose 1/n is part of the rescale."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pool = Pool("global_average", keepdims=self.keepdims)
+
+
+@register(PACKAGE)
+class QuantizedAveragePooling2D(HardwareLayer, keras.layers.AveragePooling2D):
+    """Average pooling that stands alone, without padding: a sum whose 1/n is in the rescale."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pool = Pool("average", Window(_pair(self.pool_size), _pair(self.strides), self.padding))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    return int(value[0]), int(value[1])

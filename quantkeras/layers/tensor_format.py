@@ -1,0 +1,148 @@
+"""Which fixed-point format a symbolic Keras tensor has, found by looking at what produced it.
+
+Between quantized layers flow ordinary float tensors. When a functional model is built (by
+``quantize``, ``load_model``, ``clone_model`` or by hand), each quantized layer asks
+:func:`format_of` about its symbolic inputs and keeps the answer: a :class:`TensorFormat` that
+reads the producer's variables each time it is needed, so that moving ranges are followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..numerics.formats import Format
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class TensorFormat:
+    """Format of a tensor: ``value = integer * lsb()``.
+
+    integers: gives (bits, signed); shape: unbatched shape of the tensor; lsb: gives the power of
+    two that one integer step is worth, a float32 tensor that is scalar, (channels,) or of the
+    full unbatched shape; producers: names of the layers whose quantizers decide it.
+    """
+
+    integers: Callable[[], tuple[int, bool]]
+    shape: tuple[int | None, ...]
+    lsb: Callable[[], Tensor]
+    producers: tuple[str, ...]
+    spread: int | None = None
+
+    @property
+    def bits(self) -> int:
+        """Width of the integers, sign included."""
+        return self.integers()[0]
+
+    @property
+    def signed(self) -> bool:
+        """Whether the integers have a sign."""
+        return self.integers()[1]
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest integer."""
+        bits, signed = self.integers()
+        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude of an integer of this format."""
+        low, high = self.limits
+        return max(-low, high)
+
+    def numpy(self) -> Format:
+        """The present format as plain integers."""
+        lsb = np.asarray(keras.ops.convert_to_numpy(self.lsb()), np.float64)
+        return Format(self.bits, self.signed, 1 - np.frexp(lsb)[1].astype(np.int64))
+
+
+def format_of(tensor: Any) -> TensorFormat | None:
+    """Format of a symbolic tensor, or None if it is float (no quantized layer produced it)."""
+    operation, node_index, _ = tensor._keras_history
+    own = getattr(operation, "output_format", None)
+    if own is not None:
+        return own(tuple(tensor.shape[1:]))
+    move = _moved(operation)
+    if move is None:
+        return None
+    sources = operation._inbound_nodes[node_index].arguments.keras_tensors
+    source = format_of(sources[0])
+    if source is None:
+        return None
+    shape = tuple(tensor.shape[1:])
+    return replace(source, shape=shape, lsb=lambda: move(source.lsb(), source.shape, shape))
+
+
+def join_formats(formats: Sequence[TensorFormat]) -> TensorFormat:
+    """The format into which every call site of a shared layer aligns its input without loss."""
+    if len(formats) == 1:
+        return formats[0]
+
+    def integers() -> tuple[int, bool]:
+        signed = any(f.signed for f in formats)
+        return max(f.bits + (signed and not f.signed) for f in formats), signed
+
+    def lsb() -> Tensor:
+        smallest = formats[0].lsb()
+        for other in formats[1:]:
+            smallest = ops.minimum(smallest, other.lsb())
+        return smallest
+
+    producers = tuple(dict.fromkeys(name for f in formats for name in f.producers))
+    return TensorFormat(integers, formats[0].shape, lsb, producers)
+
+
+def _keep(array: Tensor, source: Sequence[int | None], target: Sequence[int | None]) -> Tensor:
+    del source, target
+    return array
+
+
+def _reshaped(array: Tensor, source: Sequence[int | None], target: Sequence[int | None]) -> Tensor:
+    if len(array.shape) == 0:
+        return array
+    return ops.reshape(ops.broadcast_to(array, source), target)
+
+
+def _moved(operation: Any) -> Callable[..., Tensor] | None:
+    """How a per-channel array follows a layer that only moves values; None for any other layer.
+
+    The result maps (array, input shape, output shape) to the array for the output.
+    """
+    layers = keras.layers
+    if isinstance(operation, layers.Flatten | layers.Reshape):
+        return _reshaped
+    if isinstance(operation, layers.Permute):
+        order = [d - 1 for d in operation.dims]
+
+        def permuted(array: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
+            del target
+            if len(array.shape) == 0 or order[-1] == len(order) - 1 and len(array.shape) == 1:
+                return array
+            return ops.transpose(ops.broadcast_to(array, source), order)
+
+        return permuted
+    if isinstance(operation, _VALUE_KEEPING):
+        return _keep
+    if isinstance(operation, layers.Activation) and operation.activation is keras.activations.linear:
+        return _keep
+    return None
+
+
+_VALUE_KEEPING = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.MaxPooling2D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Cropping2D,
+)

@@ -1,0 +1,287 @@
+"""Loads and saves Keras models: quantized or float, `.keras` or `.h5`, of Keras 3 or Keras 2.
+
+`load_model` needs no `custom_objects` for what quantkeras makes. A file is told by its contents;
+one written by Keras 2 goes through `quantkeras.keras2`. `save_model` writes beside the target
+and renames at the end, so an interrupted save leaves the old file as it was.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from quantkeras.errors import ModelFileError
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_ZIP_SIGNATURE = b"PK"
+_KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+_HDF5_SUFFIXES = (".h5", ".hdf5")
+_SUFFIXES = (".keras", *_HDF5_SUFFIXES)
+_LOADING_FAULTS = (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError)
+"""What Keras and h5py raise for a description or weights they cannot use."""
+
+_FOREIGN = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x93NUM": "a NumPy array",
+    b"\x1f\x8b": "a gzip archive",
+}
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    compile: bool = False,
+    safe_mode: bool = True,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """Loads the model in the file `path`.
+
+    compile: also restore the optimizer, loss and metrics (not those of Keras 2 files).
+    safe_mode: refuse Lambda layers, which are Python code inside the file.
+    custom_objects: name -> class or function, for layers that are neither Keras's nor quantkeras's.
+
+    Raises ModelFileError, with what is wrong with the file and what to do.
+    """
+    # Known to Keras by name once imported: the quantized layers, and Keras 2's left-overs.
+    from quantkeras import layers  # noqa: F401
+    from quantkeras.keras2 import layers as keras2_layers  # noqa: F401
+
+    path = Path(path)
+    if path.is_dir():
+        raise ModelFileError(
+            f"{path} is a folder, not a .keras or .h5 file; a TensorFlow SavedModel has to be "
+            "saved as .h5 by the Keras 2 that wrote it"
+        )
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist")
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+    if start == _HDF5_SIGNATURE:
+        suffixes: tuple[str, ...] = _HDF5_SUFFIXES
+        keras_version, config = _read_hdf5_header(path)
+    elif start.startswith(_ZIP_SIGNATURE):
+        suffixes = (".keras",)
+        _check_archive(path)
+        keras_version, config = "3", {}
+    else:
+        raise ModelFileError(_describe_foreign(path, start))
+    with _explained(path, compile):
+        if keras_version.startswith("2."):
+            return _load_keras2(path, config, dict(custom_objects or {}), safe_mode)
+        if path.suffix.lower() not in suffixes:
+            raise ModelFileError(f"it holds a {suffixes[0]} model; rename it to *{suffixes[0]}")
+        return keras.models.load_model(
+            path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
+        )
+
+
+def save_model(model: keras.Model, path: str | os.PathLike[str]) -> Path:
+    """Saves `model` as `path` (.keras, .h5 or .hdf5), replacing a file that is there.
+
+    .keras also keeps the optimizer, loss and metrics of a compiled model; .h5 does not.
+
+    All or nothing: if saving fails or is interrupted, `path` is what it was before. Returns `path`.
+    Raises ModelFileError where the name, the folder or the model does not allow it.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ModelFileError(f"{path}: a model file is named *.keras or *.h5")
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder: choose the name of a file")
+    if suffix in _HDF5_SUFFIXES:
+        _check_hdf5_can_hold(model, path)
+    # A link stays a link: what it points to is replaced.
+    target = Path(os.path.realpath(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as folder:
+            written = Path(folder) / f"model{suffix}"
+            with _without_format_advice():
+                _write(model, written)
+            os.replace(written, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFileError(f"{path} cannot be written: {reason}") from error
+    return path
+
+
+def _write(model: keras.Model, path: Path) -> None:
+    if path.suffix == ".keras":
+        model.save(path)
+    else:
+        # With the optimizer, Keras removes it from the compile settings of the live model.
+        model.save(path, include_optimizer=False)
+
+
+def _read_hdf5_header(path: Path) -> tuple[str, dict[str, Any]]:
+    """The Keras version that wrote an HDF5 file ("2.x" if it does not say) and its network."""
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+            version = file.attrs.get("keras_version", "2.")
+            weights_only = "layer_names" in file.attrs or "layers" in file
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ModelFileError(f"{path} is damaged or incomplete: {_first_line(error)}") from error
+    if config is None and weights_only:
+        raise ModelFileError(
+            f"{path} holds weights without their network: build the network and use "
+            "its load_weights"
+        )
+    if config is None:
+        raise ModelFileError(f"{path} is an HDF5 file but holds no Keras model")
+    try:
+        return _text(version), json.loads(_text(config))
+    except ValueError as error:
+        raise ModelFileError(f"{path} is damaged: its network is not readable JSON") from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _check_archive(path: Path) -> None:
+    """Raises unless `path` is a whole zip archive with the members of a Keras 3 model."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in _KERAS_MEMBERS if name not in archive.namelist()]
+            if missing:
+                raise ModelFileError(
+                    f"{path} is a zip archive but no Keras model: {', '.join(missing)} missing"
+                )
+            if damaged := archive.testzip():
+                raise ModelFileError(f"{path} is damaged: its {damaged} does not read back")
+            version = json.loads(archive.read("metadata.json")).get("keras_version", "3")
+    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path} is damaged or incomplete: {_first_line(error)}") from error
+    if version.startswith("2."):
+        raise ModelFileError(
+            f"{path} is a .keras file of Keras {version}, which Keras 3 cannot read; save the "
+            "model as .h5 with that Keras and load the .h5"
+        )
+
+
+def _describe_foreign(path: Path, start: bytes) -> str:
+    """What a file that is neither HDF5 nor zip seems to be, from its first bytes and its name."""
+    if not start:
+        return f"{path} is empty"
+    if path.suffix.lower() == ".onnx":
+        return f"{path} is an ONNX model: load it with onnx.load"
+    known = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), None)
+    seems = f"seems to be {known}" if known else "begins like neither HDF5 (.h5) nor zip (.keras)"
+    return f"{path} is no Keras model: it {seems}"
+
+
+def _load_keras2(
+    path: Path, config: dict[str, Any], custom_objects: dict[str, Any], safe_mode: bool
+) -> keras.Model:
+    """Builds the network of a Keras 2 file in Keras 3 and fills in its weights."""
+    from quantkeras.keras2.config import upgrade
+    from quantkeras.keras2.weights import assign_weights
+
+    network = upgrade(config)
+    kind = "Sequential" if network["class_name"] == "Sequential" else "Model"
+    if kind == "Model" and "layers" not in network["config"]:
+        raise ModelFileError(f"its network is a '{network['class_name']}', not a graph of layers")
+    model = keras.saving.deserialize_keras_object(
+        {
+            "module": "keras",
+            "class_name": kind,
+            "registered_name": kind,
+            "config": network["config"],
+        },
+        custom_objects=custom_objects,
+        safe_mode=safe_mode,
+    )
+    with h5py.File(path, "r") as file:
+        if "model_weights" not in file:
+            raise ModelFileError("it holds a network without its weights")
+        assign_weights(model, file["model_weights"])
+    return model
+
+
+@contextmanager
+def _explained(path: Path, compile: bool) -> Iterator[None]:
+    """Turns what Keras and h5py raise while loading into one short ModelFileError."""
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error.__cause__
+    except _LOADING_FAULTS as error:
+        text = str(error)
+        if "safe_mode" in text:
+            remedy = (
+                "it holds a Lambda layer, which is Python code: if you trust where the file "
+                "comes from, load it with safe_mode=False"
+            )
+        elif "Unknown layer" in text or "Could not locate" in text:
+            remedy = (
+                f"{_first_line(error)} Register the class with "
+                "keras.saving.register_keras_serializable, or pass it in custom_objects"
+            )
+        else:
+            remedy = _first_line(error)
+            remedy += "; without its training settings (compile=False) it may load" * compile
+        raise ModelFileError(f"{path} cannot be loaded: {remedy}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a message; of Keras's, which quote whole configurations, the cause."""
+    text = str(error.args[0] if error.args else error).rpartition("Exception encountered: ")[2]
+    first = next(iter(text.strip().splitlines()), type(error).__name__)
+    return first if len(first) <= 200 else f"{first[:200]}..."
+
+
+def _check_hdf5_can_hold(model: keras.Model, path: Path) -> None:
+    """Raises where Keras would write a .h5 file that cannot be loaded again."""
+    if _operations(model) is None:
+        raise ModelFileError(f"{path}: a subclassed model can be saved as .keras only")
+    if bare := list(_bare_operations(model)):
+        raise ModelFileError(
+            f"{path}: operations without a layer ({', '.join(bare[:5])}) cannot be loaded from "
+            ".h5; save as .keras"
+        )
+
+
+def _operations(model: keras.Model) -> list[Any] | None:
+    """The nodes of a functional or sequential model; None for a subclassed one."""
+    if isinstance(model, keras.Sequential):
+        return model.layers
+    return getattr(model, "operations", None)
+
+
+def _bare_operations(model: keras.Model) -> Iterator[str]:
+    """Names of the operations, such as `x + y`, that are no layers; of inner models as well."""
+    for operation in _operations(model) or ():
+        if isinstance(operation, keras.Model):
+            yield from _bare_operations(operation)
+        elif not isinstance(operation, keras.layers.Layer):
+            yield operation.name
+
+
+@contextmanager
+def _without_format_advice() -> Iterator[None]:
+    """Mutes Keras's advice against .h5, a format that many tools around still need."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "HDF5 file" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)

@@ -1,0 +1,303 @@
+"""Fixed-point formats of activations: value = integer * 2**-frac.
+
+`bits` counts the sign: an unsigned integer is in 0 .. 2**bits - 1, a signed one in
+-2**(bits-1) .. 2**(bits-1) - 1. `frac` is one integer per tensor or an array broadcastable to the
+tensor's unbatched shape, usually (channels,); it may be negative or larger than `bits`.
+The step between neighbours, 2**-frac, is called lsb.
+
+    frac = value_bits - ceil(log2(range)),   value_bits = bits - 1 if signed else bits          (1)
+
+so a range of 2**e maps to 2**value_bits: the largest integer is one lsb below it, and saturates it.
+A format says what numbers *can* be; movement of data (reshape, permute, concatenation) changes it
+in step with the data, which is what the transforms here are for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import FormatError, QuantizationError
+from .rounding import (
+    Floats,
+    Ints,
+    as_finite,
+    as_int64,
+    ceil_log2,
+    pow2,
+    round_half_up,
+)
+
+MIN_BITS, MAX_BITS = 2, 32
+MAX_FRAC = 126
+"""Finest lsb: 2**-126 is the smallest normal float32, and floats carry these values."""
+EXACT_FLOAT32_BITS = 24
+"""Up to this many bits, every value of a format is a float32; beyond, a float64."""
+
+
+def frac_for_range(max_abs: ArrayLike, value_bits: int, min_frac: int, max_frac: int) -> Ints:
+    """Applies equation (1) to ranges >= 0 of any shape.
+
+    A range that is zero, or too small for `max_frac`, belongs to a channel that was never seen
+    alive. It takes the largest range of the others, or 1.0 if all are dead: should it wake up, it
+    saturates no earlier than they do, and aligning it with them costs no extra bits.
+    Raises QuantizationError for negative, non-finite or too large ranges.
+    """
+    ranges = as_finite(max_abs, "ranges").astype(np.float64)
+    if ranges.size and ranges.min() < 0:
+        raise QuantizationError(f"ranges must be >= 0, got {ranges.min()}; pass max(|x|)")
+    dead = ranges <= pow2(max(value_bits - max_frac - 1, -1022))
+    fill = ranges.max() if ranges.size and not dead.all() else 1.0
+    frac = value_bits - ceil_log2(np.where(dead, fill, ranges))
+    if frac.size and frac.min() < min_frac:
+        raise QuantizationError(f"a range of {ranges.max():g} is too large for {value_bits} bits")
+    return np.asarray(frac)
+
+
+@dataclass(frozen=True, eq=False)
+class Format:
+    """A fixed-point format. `frac` is stored as a read-only int64 array, () for per tensor.
+
+    bits: 2 .. 32. frac: value_bits - 127 .. 126, so that floats carry lsb and the ends.
+    Two formats are equal when bits, signedness and frac (with its shape) are; see `compact`.
+    """
+
+    bits: int
+    signed: bool
+    frac: Ints
+
+    def __init__(self, bits: int, signed: bool, frac: ArrayLike) -> None:
+        if not MIN_BITS <= bits <= MAX_BITS:
+            raise FormatError(f"a format has {MIN_BITS} to {MAX_BITS} bits, got {bits}")
+        fractions = as_int64(frac, "fractional bits").copy()
+        fractions.setflags(write=False)
+        object.__setattr__(self, "bits", int(bits))
+        object.__setattr__(self, "signed", bool(signed))
+        object.__setattr__(self, "frac", fractions)
+        if fractions.size == 0:
+            raise FormatError("a format needs at least one number of fractional bits")
+        lowest, highest = int(fractions.min()), int(fractions.max())
+        if lowest < self.min_frac or highest > MAX_FRAC:
+            raise FormatError(
+                f"fractional bits in [{lowest}, {highest}] leave what float32 can carry: "
+                f"{self.min_frac} .. {MAX_FRAC} for {self.value_bits} value bits"
+            )
+
+    @classmethod
+    def for_range(cls, max_abs: ArrayLike, bits: int, signed: bool) -> "Format":
+        """The finest format of `bits` bits that holds |x| <= max_abs up to one lsb; max_abs >= 0,
+        a number or an array broadcastable to the unbatched shape. For zeros: `frac_for_range`.
+        """
+        value_bits = bits - 1 if signed else bits
+        return cls(bits, signed, frac_for_range(max_abs, value_bits, value_bits - 127, MAX_FRAC))
+
+    # -- what it says -------------------------------------------------------------------------
+
+    @property
+    def value_bits(self) -> int:
+        """Bits without the sign."""
+        return self.bits - 1 if self.signed else self.bits
+
+    @property
+    def min_frac(self) -> int:
+        """Coarsest frac: 2**value_bits * lsb is still a finite float32."""
+        return self.value_bits - 127
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer."""
+        return -(2**self.value_bits) if self.signed else 0
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer."""
+        return int(2**self.value_bits) - 1
+
+    @property
+    def lsb(self) -> NDArray[np.float64]:
+        """Step between neighbouring values, 2**-frac, of the shape of frac."""
+        return pow2(-self.frac)
+
+    @property
+    def per_tensor(self) -> bool:
+        """Whether one frac serves the whole tensor, in whatever shape it is written."""
+        return bool((self.frac == self.frac.flat[0]).all())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Format):
+            return NotImplemented
+        return (self.bits, self.signed) == (other.bits, other.signed) and np.array_equal(
+            self.frac, other.frac
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.bits, self.signed, self.frac.shape, self.frac.tobytes()))
+
+    def __str__(self) -> str:
+        if self.per_tensor:
+            frac = str(int(self.frac.flat[0]))
+        else:
+            frac = f"{int(self.frac.min())}..{int(self.frac.max())}"
+        return f"{'int' if self.signed else 'uint'}{self.bits}.{frac}"
+
+    # -- numbers in and out -------------------------------------------------------------------
+
+    def quantize(self, x: ArrayLike) -> Ints:
+        """Rounds finite floats x (..., unbatched shape) half up to integers in qmin .. qmax.
+
+        Clipping first changes nothing, as the limits are integers, and keeps int64 from overflow.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.ldexp(as_finite(x).astype(np.float64, copy=False), self.frac)
+        return round_half_up(np.clip(scaled, self.qmin, self.qmax)).astype(np.int64)
+
+    def dequantize(self, integers: ArrayLike) -> Floats:
+        """Returns integers * lsb exactly: float32 up to 24 bits, float64 beyond.
+
+        Raises QuantizationError for integers outside qmin .. qmax.
+        """
+        values = self.check(integers)
+        exact = np.asarray(np.ldexp(values.astype(np.float64), -self.frac))
+        return exact.astype(np.float32) if self.bits <= EXACT_FLOAT32_BITS else exact
+
+    def check(self, integers: ArrayLike) -> Ints:
+        """Returns the integers as int64, or raises QuantizationError if one is out of range."""
+        values = as_int64(integers)
+        if values.size and (values.min() < self.qmin or values.max() > self.qmax):
+            raise QuantizationError(
+                f"integers in [{values.min()}, {values.max()}] do not fit {self}: "
+                f"{self.qmin} .. {self.qmax}"
+            )
+        return values
+
+    # -- movement of data ---------------------------------------------------------------------
+
+    def with_frac(self, frac: ArrayLike) -> "Format":
+        """The same integers' range, on other steps."""
+        return Format(self.bits, self.signed, frac)
+
+    def broadcast_to(self, shape: Sequence[int]) -> "Format":
+        """Writes frac out for every element of the unbatched `shape`."""
+        return self.with_frac(_broadcast(self.frac, shape))
+
+    def reshape(self, shape: Sequence[int], new_shape: Sequence[int]) -> "Format":
+        """Follows a tensor of unbatched `shape` through a reshape (also Flatten); -1 is allowed."""
+        if self.frac.ndim == 0:
+            return self
+        full = _broadcast(self.frac, shape)
+        return self.with_frac(full.reshape(tuple(new_shape))).compact()
+
+    def permute(self, shape: Sequence[int], dims: Sequence[int]) -> "Format":
+        """Follows a tensor of unbatched `shape` through a transposition; dims are 0-based axes of
+        the unbatched shape.
+        """
+        if self.frac.ndim == 0:
+            return self
+        return self.with_frac(_broadcast(self.frac, shape).transpose(tuple(dims))).compact()
+
+    def compact(self) -> "Format":
+        """The same format with the smallest frac: () if uniform, else without the leading axes
+        along which it does not vary.
+        """
+        frac = self.frac
+        if self.per_tensor:
+            return self.with_frac(frac.flat[0])
+        while frac.ndim > 1 and (frac == frac[:1]).all():
+            frac = frac[0]
+        return self.with_frac(frac)
+
+    def channel_frac(self, channels: int) -> Ints:
+        """Fractional bits as (channels,), for layers that sum over channels of the last axis.
+
+        Raises FormatError if frac also varies along another axis.
+        """
+        frac = self.compact().frac
+        if frac.ndim > 1:
+            raise FormatError(
+                f"{self} varies along other axes than the channels; quantize this tensor per tensor"
+            )
+        return _broadcast(frac, (channels,))
+
+    def limit_spread(self, spread: int) -> "Format":
+        """Coarsens the finest channels to at most `spread` >= 0 bits above the coarsest one, which
+        bounds the shifts that aligning them takes.
+        """
+        if spread < 0:
+            raise FormatError(f"a spread is >= 0 bits, got {spread}")
+        return self.with_frac(np.minimum(self.frac, self.frac.min() + spread))
+
+    # -- files --------------------------------------------------------------------------------
+
+    def to_config(self) -> dict[str, Any]:
+        """A JSON-able dict; frac is an int, or nested lists of them."""
+        return {"bits": self.bits, "signed": self.signed, "frac": self.frac.tolist()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Format":
+        """The inverse of `to_config`."""
+        return cls(config["bits"], config["signed"], np.asarray(config["frac"], dtype=np.int64))
+
+
+class Alignment(NamedTuple):
+    """Formats brought to common steps: integers of format i << shifts[i] share `frac`."""
+
+    frac: Ints
+    shifts: tuple[Ints, ...]
+
+
+def align(formats: Sequence[Format]) -> Alignment:
+    """Common steps for tensors that are added element by element: the finest frac of each element.
+
+    The formats' fracs must broadcast together. The shifts are >= 0, of the common shape.
+    """
+    fracs = _broadcast_together(formats)
+    common = np.asarray(np.max(np.stack(fracs), axis=0))
+    return Alignment(common, tuple(np.asarray(common - frac) for frac in fracs))
+
+
+def align_channels(fmt: Format, channels: int) -> Alignment:
+    """Common steps for one tensor whose channels are summed (convolution, dense): the finest frac
+    of all, and the left shift (channels,) of each channel.
+    """
+    frac = fmt.channel_frac(channels)
+    common = np.asarray(frac.max())
+    return Alignment(common, (np.asarray(common - frac),))
+
+
+def concat_formats(
+    formats: Sequence[Format], shapes: Sequence[Sequence[int]], axis: int = -1
+) -> Format:
+    """The format of tensors of unbatched `shapes` joined along `axis` of the unbatched shape.
+
+    Each keeps its own steps, so integers are joined as they are. The result has the most value
+    bits of all, and a sign bit if one has it.
+    """
+    if not formats or len(formats) != len(shapes):
+        raise FormatError(f"{len(formats)} formats for {len(shapes)} tensors to concatenate")
+    signed = any(f.signed for f in formats)
+    bits = max(f.value_bits for f in formats) + signed
+    fracs = [_broadcast(f.frac, shape) for f, shape in zip(formats, shapes, strict=True)]
+    return Format(bits, signed, np.concatenate(fracs, axis=axis)).compact()
+
+
+def _broadcast(frac: Ints, shape: Sequence[int]) -> Ints:
+    """np.broadcast_to, with an error that speaks of formats."""
+    try:
+        return np.broadcast_to(frac, tuple(shape))
+    except ValueError as error:
+        raise FormatError(
+            f"fractional bits of shape {frac.shape} do not fit a tensor of shape {tuple(shape)}"
+        ) from error
+
+
+def _broadcast_together(formats: Sequence[Format]) -> list[Ints]:
+    """The fracs, all of the common shape."""
+    if not formats:
+        raise FormatError("no formats to align")
+    try:
+        return list(np.broadcast_arrays(*(f.frac for f in formats)))
+    except ValueError as error:
+        shapes = ", ".join(str(f.frac.shape) for f in formats)
+        raise FormatError(f"formats of shapes {shapes} do not align") from error

@@ -1,0 +1,255 @@
+"""Symmetric weight quantization with steps that integer hardware can rescale by exactly.
+
+A weight is w = integer * step, the integer in -qmax .. qmax with qmax = 2**(bits-1) - 1, and one
+step per output channel (or per tensor) on the grid
+
+    step = s * 2**-k,   2**(scale_bits-1) <= s < 2**scale_bits                                  (1)
+
+The step is chosen on the grid *first* and the weights are rounded to it afterwards. Activations
+have power-of-two steps, so rescaling an accumulator is exactly `* s >> shift`: no gain error.
+A power of two is s = 2**(scale_bits-1) with k one more, never the 2**scale_bits - 1 beside it.
+
+    raw  = max|w| / qmax            one float32 division, correctly rounded                     (2)
+    step = raw rounded up to (1)    so that the largest weight rounds to at most qmax           (3)
+    q    = half up(w / step), kept in -qmax .. qmax                                             (4)
+
+(2) and (4) divide in float32 and round the *stored* quotient. All other operations on these
+numbers (maximum, comparison, splitting off the exponent, products with powers of two, s < 2**16)
+are exact. IEEE division, maximum and comparison are the same everywhere, so the same formulas
+written with any float32 array library give the same bits. `search_steps`, which sums squared
+errors, is the exception: sums depend on order, so compute it once and keep its result.
+
+Channels are the axes named by `axes`, flattened in order: see CHANNEL_AXES. axes=() is per tensor.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import NonFiniteError, QuantizationError
+from .rounding import Ints, as_int64, pow2, round_half_up, split
+
+MIN_WEIGHT_BITS, MAX_WEIGHT_BITS = 2, 16
+MIN_SCALE_BITS, MAX_SCALE_BITS = 1, 16
+SMALLEST_STEP, LARGEST_STEP = 2.0**-100, 2.0**100
+"""Steps stay far inside the normal float32 numbers, so that (4) never meets a subnormal."""
+
+CHANNEL_AXES: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "conv2d": (3,),  # (kh, kw, in, out)
+        "depthwise_conv2d": (2, 3),  # (kh, kw, in, multiplier): channel in * multiplier + m
+        "conv2d_transpose": (2,),  # (kh, kw, out, in)
+        "dense": (1,),  # (in, out)
+    }
+)
+"""Layer kind -> the axes of its kernel that number the output channels."""
+
+MSE_FACTORS: tuple[float, ...] = tuple(float(f) for f in np.linspace(1.0, 0.2, 100))
+"""Shares of max|w| that `search_steps` tries, the largest first."""
+
+_BLOCK = 1 << 18
+"""Weights treated at a time in the search: a few float64 copies of that stay in the cache."""
+
+Float32s = NDArray[np.float32]
+
+
+class QuantizedWeights(NamedTuple):
+    """values: integers of the kernel's shape. s, k: (channels,), or () per tensor."""
+
+    values: Ints
+    s: Ints
+    k: Ints
+
+
+def weight_qmax(bits: int) -> int:
+    """Largest weight integer: 127 for 8 bits, 7 for 4. Raises outside 2 .. 16 bits."""
+    if not MIN_WEIGHT_BITS <= bits <= MAX_WEIGHT_BITS:
+        raise QuantizationError(
+            f"weights have {MIN_WEIGHT_BITS} to {MAX_WEIGHT_BITS} bits, got {bits}"
+        )
+    return int(2 ** (bits - 1)) - 1
+
+
+def quantize_weights(
+    w: ArrayLike,
+    bits: int,
+    axes: Sequence[int] = (-1,),
+    scale_bits: int = 8,
+    *,
+    method: str = "max",
+    min_step: ArrayLike = 0.0,
+) -> QuantizedWeights:
+    """Quantizes weights w (any shape, taken as float32) to `bits` bits, one step per channel.
+
+    method: "max" covers the largest weight of each channel; "mse" searches the step of least
+    squared error (`search_steps`), where large weights may saturate.
+    min_step: lower limit of the steps, (channels,) or one number, e.g. from `step_for_bias`.
+    Raises NonFiniteError naming the channels that hold NaN or infinity.
+    """
+    if method == "max":
+        s, k = steps_on_grid(raw_steps(w, bits, axes, min_step=min_step), scale_bits)
+    elif method == "mse":
+        s, k = search_steps(w, bits, axes, scale_bits, min_step=min_step)
+    else:
+        raise QuantizationError(f"unknown weight range method {method!r}; use 'max' or 'mse'")
+    return QuantizedWeights(round_weights(w, s, k, bits, axes), s, k)
+
+
+def raw_steps(
+    w: ArrayLike,
+    bits: int,
+    axes: Sequence[int] = (-1,),
+    *,
+    factor: float = 1.0,
+    min_step: ArrayLike = 0.0,
+) -> Float32s:
+    """Equation (2): max|w| * factor / qmax, at least `min_step`; float32, (channels,) or ().
+
+    A channel of zeros (or of steps below 2**-100) has no step of its own. Without `min_step` it
+    takes the largest of the others, or 1.0 if all are zero; its integers are all 0 in any case.
+    """
+    qmax = np.float32(weight_qmax(bits))
+    channels, shape = _by_channel(w, axes)
+    largest = np.abs(channels).max(axis=1, initial=0.0).reshape(shape)
+    steps = np.asarray(largest * np.float32(factor) / qmax, dtype=np.float32)
+    steps = np.maximum(steps, np.asarray(min_step, dtype=np.float32))
+    if not (steps <= LARGEST_STEP).all():
+        raise QuantizationError(f"weights or min_step too large: steps reach {steps.max():g}")
+    dead = steps < SMALLEST_STEP
+    fill = steps.max() if steps.size and not dead.all() else np.float32(1.0)
+    return np.where(dead, fill, steps)
+
+
+def steps_on_grid(raw: ArrayLike, scale_bits: int = 8) -> tuple[Ints, Ints]:
+    """Equation (3): the smallest s * 2**-k >= raw, for raw > 0 of any shape."""
+    return _on_grid(raw, scale_bits, up=True)
+
+
+def scale_to_grid(x: ArrayLike, scale_bits: int = 8) -> tuple[Ints, Ints]:
+    """The nearest s * 2**-k to x > 0, ties up: for factors that are given, not chosen."""
+    return _on_grid(x, scale_bits, up=False)
+
+
+def grid_value(s: ArrayLike, k: ArrayLike) -> Float32s:
+    """The steps s * 2**-k in float32, exact for steps that this module makes."""
+    return (as_int64(s, "scales") * pow2(-as_int64(k, "scale shifts"))).astype(np.float32)
+
+
+def step_for_bias(bias: ArrayLike, input_lsb: ArrayLike, bits: int = 24) -> NDArray[np.float64]:
+    """The smallest step with which |bias| / (step * input_lsb) stays below 2**(bits-1).
+
+    Folding a batch normalization may leave channels with tiny weights and an ordinary bias; their
+    step must not become so small that the integer bias overflows the accumulator.
+    """
+    magnitude = np.abs(np.asarray(bias, dtype=np.float64))
+    return np.asarray(magnitude / (np.asarray(input_lsb, dtype=np.float64) * (2 ** (bits - 1) - 1)))
+
+
+def round_weights(
+    w: ArrayLike, s: ArrayLike, k: ArrayLike, bits: int, axes: Sequence[int] = (-1,)
+) -> Ints:
+    """Equation (4): integers of the shape of w, for steps s * 2**-k of shape (channels,) or ()."""
+    qmax = weight_qmax(bits)
+    channels, shape = _by_channel(w, axes)
+    step = np.broadcast_to(grid_value(s, k), shape).reshape(-1, 1)
+    integers = np.clip(round_half_up(channels / step), -qmax, qmax).astype(np.int64)
+    return _back(integers, np.shape(w), axes)
+
+
+def search_steps(
+    w: ArrayLike,
+    bits: int,
+    axes: Sequence[int] = (-1,),
+    scale_bits: int = 8,
+    *,
+    factors: Sequence[float] = MSE_FACTORS,
+    min_step: ArrayLike = 0.0,
+) -> tuple[Ints, Ints]:
+    """Per channel, the step of least squared error among those for max|w| * factor.
+
+    Ties keep the earlier factor. Works on blocks of channels, so that its memory does not grow
+    with the kernel. Returns (s, k) as `steps_on_grid`.
+    """
+    if not factors or not all(0.0 < f <= 1.0 for f in factors):
+        raise QuantizationError("factors must be in (0, 1], and at least one")
+    channels, shape = _by_channel(w, axes)
+    tries = [
+        steps_on_grid(raw_steps(w, bits, axes, factor=f, min_step=min_step), scale_bits)
+        for f in factors
+    ]
+    all_s = np.stack([s.reshape(-1) for s, _ in tries])
+    all_k = np.stack([k.reshape(-1) for _, k in tries])
+    count = channels.shape[0]
+    best = np.zeros(count, np.int64)
+    size = max(1, _BLOCK // max(1, channels.shape[1]))
+    for start in range(0, count, size):
+        block = slice(start, start + size)
+        errors = np.stack(
+            [
+                _squared_error(channels[block], s[block], k[block], weight_qmax(bits))
+                for s, k in zip(all_s, all_k, strict=True)
+            ]
+        )
+        best[block] = errors.argmin(axis=0)
+    index = np.arange(count)
+    return all_s[best, index].reshape(shape), all_k[best, index].reshape(shape)
+
+
+def _squared_error(channels: Float32s, s: Ints, k: Ints, qmax: int) -> NDArray[np.float64]:
+    """Sum over each row of (w - q(w))**2, for rows of weights and one step per row."""
+    step = grid_value(s, k).reshape(-1, 1)
+    integers = np.clip(round_half_up(channels / step), -qmax, qmax)
+    error = (channels - integers * step).astype(np.float64)
+    return np.asarray(np.einsum("cn,cn->c", error, error))
+
+
+def _on_grid(x: ArrayLike, scale_bits: int, up: bool) -> tuple[Ints, Ints]:
+    """Writes x = mantissa * 2**exponent and rounds mantissa * 2**scale_bits to the integer s."""
+    if not MIN_SCALE_BITS <= scale_bits <= MAX_SCALE_BITS:
+        raise QuantizationError(
+            f"scales have {MIN_SCALE_BITS} to {MAX_SCALE_BITS} bits, got {scale_bits}"
+        )
+    mantissa, exponent = split(x)
+    scaled = mantissa * 2.0**scale_bits
+    s = (np.ceil(scaled) if up else round_half_up(scaled)).astype(np.int64)
+    k = scale_bits - exponent
+    # Rounding up to 2**scale_bits is the power of two of the next octave.
+    over = s == 2**scale_bits
+    return np.where(over, 2 ** (scale_bits - 1), s), np.where(over, k - 1, k)
+
+
+def _by_channel(w: ArrayLike, axes: Sequence[int]) -> tuple[Float32s, tuple[int, ...]]:
+    """Returns w as float32 rows, one per channel, and the shape of per-channel arrays: (channels,)
+    or () per tensor. Raises NonFiniteError with the indices of faulty channels.
+    """
+    given = np.asarray(w)
+    with np.errstate(over="ignore", under="ignore"):
+        weights = given.astype(np.float32, copy=False)
+    order, count = _channels_first(weights.shape, axes)
+    rows = weights.transpose(order).reshape(count, weights.size // count if count else 0)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        faulty = np.flatnonzero(~finite).tolist()
+        shown = f"{faulty[:8]}" + (" and others" if len(faulty) > 8 else "")
+        raise NonFiniteError(f"weights hold NaN or infinity in output channels {shown}")
+    return rows, ((count,) if axes else ())
+
+
+def _back(rows: Ints, shape: tuple[int, ...], axes: Sequence[int]) -> Ints:
+    """The inverse of `_by_channel`: rows per channel to a kernel of `shape`."""
+    order, _ = _channels_first(shape, axes)
+    moved = rows.reshape(tuple(shape[axis] for axis in order))
+    return np.ascontiguousarray(moved.transpose(np.argsort(order)))
+
+
+def _channels_first(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[list[int], int]:
+    """The order of axes that puts the channels in front, and the number of channels."""
+    named = [axis % len(shape) if shape else axis for axis in axes]
+    rest = [axis for axis in range(len(shape)) if axis not in named]
+    count = 1
+    for axis in named:
+        count *= shape[axis]
+    return named + rest, count

@@ -1,0 +1,299 @@
+"""What a user can choose about quantization: for the whole model, and layer by layer.
+
+`QuantizationParams` holds the choices for the whole model and an ordered list of `LayerOverride`s,
+each for the layers whose names match a pattern; later ones win. `for_layer` puts them together.
+Everything is checked when it is made, and goes to JSON and back.
+
+Widths are in bits, sign included. Legal widths of weights and activations are 2 to 8, and 16.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from quantkeras.calibration.observers import observer_template
+from quantkeras.errors import QuantizationError
+from quantkeras.setting_checks import (
+    Check,
+    ParamsError,
+    check_keys,
+    choice,
+    flag,
+    optional,
+    text,
+    texts,
+    whole_number,
+)
+
+__all__ = ["LayerOverride", "LayerSettings", "ParamsError", "QuantizationParams"]
+
+
+def _matches(glob: str, name: str) -> bool:
+    """Whether glob is this name, to the letter, or a pattern that covers it."""
+    return glob == name or fnmatchcase(name, glob)
+
+
+def _observer(name: str, value: Any) -> str:
+    """The spec of an observer, such as "percentile:99.9"."""
+    try:
+        observer_template(text(name, value))
+    except ParamsError:
+        raise
+    except QuantizationError as error:
+        raise ParamsError(f"{name} is {value!r}: {error}") from error
+    return str(value)
+
+
+def _overrides(name: str, value: Any) -> tuple["LayerOverride", ...]:
+    """LayerOverrides, or their configs."""
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise ParamsError(f"{name} is {value!r}; it must be a list of LayerOverride.")
+    return tuple(
+        entry if isinstance(entry, LayerOverride) else LayerOverride.from_config(entry)
+        for entry in value
+    )
+
+
+_WIDTH = whole_number((2, 3, 4, 5, 6, 7, 8, 16), "2 to 8, or 16 bits")
+
+_LAYER_CHECKS: dict[str, Check] = {
+    "weight_bits": _WIDTH,
+    "activation_bits": _WIDTH,
+    "output_bits": _WIDTH,
+    "per_tensor_activations": flag,
+    "weight_range": choice(("minmax", "mse")),
+    "observer": _observer,
+}
+"""Settings that an override can give as well."""
+
+_MODEL_CHECKS: dict[str, Check] = {
+    **_LAYER_CHECKS,
+    "input_weight_bits": _WIDTH,
+    "input_dtype": choice(("auto", "uint8", "int8", "float32")),
+    "input_bits": _WIDTH,
+    "scale_bits": whole_number(range(1, 17), "1 to 16 bits"),
+    "buffer_bits": whole_number(range(16, 33), "16 to 32 bits"),
+    "last_output_bits": optional(_WIDTH),
+    "ranges": choice(("frozen", "moving", "learned")),
+    "float_layers": texts,
+    "overrides": _overrides,
+}
+
+_SHARED = (*_LAYER_CHECKS, "scale_bits", "buffer_bits")
+"""The fields that LayerSettings takes over as they are."""
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """What holds for one layer, all overrides applied.
+
+    weight_bits: of the kernel. activation_bits: of the output if it follows an activation such as
+    ReLU; output_bits: of the output otherwise, None if the accumulator itself is the output (the
+    last layer). float: the layer is not quantized, and the rest does not matter. The other fields
+    are those of QuantizationParams.
+    """
+
+    weight_bits: int
+    activation_bits: int
+    output_bits: int | None
+    per_tensor_activations: bool
+    weight_range: str
+    observer: str
+    float: bool
+    scale_bits: int
+    buffer_bits: int
+
+
+@dataclass(frozen=True)
+class LayerOverride:
+    """Settings for the layers whose name matches `pattern`; None leaves a setting as it was.
+
+    pattern: a layer's name, or a glob (`*`, `?`, `[...]`) over names, case matters.
+    kind: only layers of this kind ("conv2d", "depthwise_conv2d", "dense", "add", ...), also a glob.
+    float: True keeps the layer in float, False quantizes it although `float_layers` names it.
+    The others: see QuantizationParams. For the last layer output_bits gives its output a width;
+    for the first one weight_bits stands above input_weight_bits.
+    """
+
+    pattern: str
+    kind: str | None = None
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    output_bits: int | None = None
+    per_tensor_activations: bool | None = None
+    weight_range: str | None = None
+    observer: str | None = None
+    float: bool | None = None
+
+    def __post_init__(self) -> None:
+        text("LayerOverride.pattern", self.pattern)
+        optional(text)("LayerOverride.kind", self.kind)
+        given = self.settings()
+        if not given:
+            raise ParamsError(f"LayerOverride({self.pattern!r}) sets nothing: give it a setting.")
+        for name, value in given.items():
+            check: Check = _LAYER_CHECKS.get(name, flag)
+            object.__setattr__(self, name, check(f"LayerOverride.{name}", value))
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that are given, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def matches(self, names: Iterable[str], kind: str | None = None) -> bool:
+        """Whether this is for a layer with one of these names. A kind of None is not looked at."""
+        if self.kind is not None and kind is not None and not _matches(self.kind, kind):
+            return False
+        return any(_matches(self.pattern, name) for name in names)
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON-able: the pattern, the kind if given, the settings that are given."""
+        kind = {} if self.kind is None else {"kind": self.kind}
+        return {"pattern": self.pattern, **kind, **self.settings()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The reverse of to_config; unknown and missing keys are errors."""
+        check_keys("An override", config, [f.name for f in fields(cls)], ["pattern"])
+        return cls(**config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationParams:
+    """How to quantize a model.
+
+    activation_bits: outputs of layers that end in an activation (ReLU, a table, ...).
+    output_bits: outputs of layers without one.
+    last_output_bits: output of the last layer; None keeps its accumulator, dequantized.
+    weight_bits, input_weight_bits: weights, and weights of the first layer.
+    per_tensor_activations: one format per activation, instead of one per channel.
+    input_dtype: what the quantized model is fed. "uint8", "int8": integers as they are, format
+      0 fractional bits. "float32": floats, quantized to input_bits at the door. "auto": what the
+      samples are: integers that fit uint8 or int8 are taken as they are, all else is float32.
+    input_bits: width of quantized float inputs; 8 for integer inputs.
+    scale_bits: width of the integer output scales, 1 to 16; 1 allows powers of two only.
+    buffer_bits: width of the accumulators of the hardware, 16 to 32.
+    weight_range: "minmax" (the largest |weight|) or "mse" (the range with the least squared
+      error), per output channel.
+    observer: how activation ranges are found: "minmax", "moving_average", "percentile", "mse",
+      "sqnr", some with a number ("percentile:99.9"), see calibration.observers.
+    ranges: activation ranges during training: "frozen" as calibrated, "moving" with the batches
+      (observed anew), or "learned" by gradient descent.
+    float_layers: names or globs of layers to keep in float.
+    overrides: LayerOverrides in order, later ones win; all stand above the settings here.
+    """
+
+    activation_bits: int = 8
+    per_tensor_activations: bool = False
+    weight_bits: int = 8
+    output_bits: int = 8
+    input_weight_bits: int = 8
+    input_dtype: str = "auto"
+    input_bits: int = 8
+    scale_bits: int = 8
+    buffer_bits: int = 32
+    last_output_bits: int | None = None
+    weight_range: str = "minmax"
+    observer: str = "minmax"
+    ranges: str = "frozen"
+    float_layers: tuple[str, ...] = ()
+    overrides: tuple[LayerOverride, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            checked = _MODEL_CHECKS[field.name](field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, checked)
+        if self.input_dtype in ("uint8", "int8") and self.input_bits != 8:
+            raise ParamsError(
+                f"input_bits is {self.input_bits}, but input_dtype {self.input_dtype!r} has 8 "
+                "bits. Use input_dtype='float32', or leave input_bits at 8."
+            )
+
+    def for_layer(
+        self,
+        name: str,
+        kind: str | None = None,
+        *,
+        first: bool = False,
+        last: bool = False,
+        source: Iterable[str] = (),
+    ) -> LayerSettings:
+        """The settings of one layer.
+
+        name, source: its name, and other names that the user may know it by (the layers that were
+        merged into it); a pattern that matches any of them applies. kind: its kind, for overrides
+        that ask for one. first: it reads an input of the model. last: it makes an output.
+        """
+        names = (name, *source)
+        values = {field: getattr(self, field) for field in _SHARED}
+        if first:
+            values["weight_bits"] = self.input_weight_bits
+        if last:
+            values["output_bits"] = self.last_output_bits
+        values["float"] = any(_matches(glob, n) for glob in self.float_layers for n in names)
+        for override in self.overrides:
+            if override.matches(names, kind or ""):
+                values.update(override.settings())
+        return LayerSettings(**values)
+
+    def unmatched(self, names: Iterable[str] | Mapping[str, str | None]) -> tuple[str, ...]:
+        """The patterns of float_layers and overrides that match none of these layers.
+
+        names: the layers' names, or name -> kind to have the overrides' kinds looked at as well.
+        """
+        kinds = names if isinstance(names, Mapping) else dict.fromkeys(names)
+        lost = [glob for glob in self.float_layers if not any(_matches(glob, n) for n in kinds)]
+        for override in self.overrides:
+            if not any(override.matches([name], kind) for name, kind in kinds.items()):
+                lost.append(override.pattern)
+        return tuple(dict.fromkeys(lost))
+
+    def with_override(self, pattern: str, **settings: Any) -> Self:
+        """A copy with one more LayerOverride, which wins over those before it."""
+        override = LayerOverride.from_config({"pattern": pattern, **settings})
+        return replace(self, overrides=(*self.overrides, override))
+
+    def to_config(self) -> dict[str, Any]:
+        """All settings as JSON-able values."""
+        config = asdict(self)
+        config["float_layers"] = list(self.float_layers)
+        config["overrides"] = [override.to_config() for override in self.overrides]
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The reverse of to_config. Missing keys take their defaults; unknown ones are errors."""
+        check_keys("Quantization parameters", config, [f.name for f in fields(cls)], [])
+        return cls(**config)
+
+    def to_json(self) -> str:
+        """All settings as JSON text."""
+        return json.dumps(self.to_config(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The reverse of to_json; keys may be missing, see from_config."""
+        try:
+            config = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ParamsError(f"Quantization parameters are not valid JSON: {error}.") from error
+        return cls.from_config(config)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the settings to a JSON file."""
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Reads the settings from a JSON file."""
+        file = Path(path)
+        if not file.is_file():
+            raise ParamsError(f"Quantization parameters file {str(path)!r} does not exist.")
+        try:
+            return cls.from_json(file.read_text(encoding="utf-8"))
+        except ValueError as error:  # a ParamsError, or bytes that are not UTF-8
+            raise ParamsError(f"{str(path)!r}: {error}") from error

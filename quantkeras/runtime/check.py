@@ -1,0 +1,190 @@
+"""Whether the parts of a program fit together, and whether what a user feeds fits the program.
+
+Every refusal names the thing, the reason and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import NonFiniteError, QuantizationError
+from ..numerics.layer import WEIGHTED, output_shape
+from .parts import ProgramInput, ProgramLayer, Shape
+
+if TYPE_CHECKING:
+    from .program import Program
+
+Array = npt.NDArray[Any]
+
+MERGES = ("add", "concat")
+"""Kinds with several inputs."""
+
+
+# -- the program ------------------------------------------------------------------------------
+
+
+def check_program(program: Program) -> None:
+    """Raises QuantizationError unless names are unique, layers topological, numbers complete."""
+    shapes = {entry.name: tuple(entry.shape) for entry in program.inputs}
+    if len(shapes) != len(program.inputs) or not shapes:
+        raise QuantizationError("a program needs inputs with names of their own")
+    for layer in program.layers:
+        if layer.name in shapes:
+            raise QuantizationError(f"two tensors of the program are called {layer.name!r}")
+        missing = [name for name in layer.inputs if name not in shapes]
+        if missing or not layer.inputs:
+            raise QuantizationError(
+                f"layer {layer.name!r} reads {missing or 'nothing'}; layers stand after the "
+                "inputs and layers that they read"
+            )
+        _check_layer(layer)
+        _check_shape(layer, [shapes[name] for name in layer.inputs])
+        shapes[layer.name] = tuple(layer.output_shape)
+    layers = {layer.name: layer for layer in program.layers}
+    for name in program.outputs:
+        if name not in layers:
+            raise QuantizationError(f"output {name!r} is no layer of the program")
+        if layers[name].output_format is None and layers[name].output_scale is None:
+            raise QuantizationError(
+                f"output {name!r} is a raw accumulator without a scale: it has no value"
+            )
+    if not program.outputs or len(set(program.outputs)) != len(program.outputs):
+        raise QuantizationError("a program needs outputs, each named once")
+
+
+def _check_layer(layer: ProgramLayer) -> None:
+    params = layer.params
+    if (layer.spec.kind in WEIGHTED) != (params.weights is not None):
+        has = "has no" if params.weights is None else "cannot have"
+        raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) {has} weights")
+    merges = layer.spec.kind in MERGES
+    if (len(layer.inputs) > 1) != merges:
+        count = "two or more inputs" if merges else "one input"
+        raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) takes {count}")
+    if (params.scale is None) != (params.shift is None):
+        raise QuantizationError(f"layer {layer.name!r} needs both scale and shift, or neither")
+    if params.input_shifts and len(params.input_shifts) != len(layer.inputs):
+        raise QuantizationError(f"layer {layer.name!r}: one input shift per input, or none at all")
+    shifts = (*params.input_shifts, params.bias_shift)
+    if any(shift is not None and np.asarray(shift).min() < 0 for shift in shifts):
+        raise QuantizationError(f"layer {layer.name!r}: shifts of inputs and bias are to the left")
+    pool = layer.spec.pool
+    if pool is not None and pool.window is not None and not isinstance(pool.window.padding, str):
+        extents = (pool.window.extent(0), pool.window.extent(1))
+        if any(max(p) >= e for p, e in zip(pool.window.padding, extents, strict=True)):
+            raise QuantizationError(f"layer {layer.name!r}: a pool's padding is below its size")
+
+
+def _check_shape(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
+    computed = output_shape(layer.spec, shapes, _channels(layer))
+    if -1 not in computed and computed != tuple(layer.output_shape):
+        raise QuantizationError(
+            f"layer {layer.name!r} gives shape {computed} from {', '.join(map(str, shapes))}, not "
+            f"{tuple(layer.output_shape)}"
+        )
+
+
+def _channels(layer: ProgramLayer) -> int | None:
+    if layer.params.weights is None:
+        return None
+    *_, before, last = np.shape(layer.params.weights)
+    return int(last * before if layer.spec.kind == "depthwise_conv2d" else last)
+
+
+def kept_names(program: Program, keep: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names that a run returns: the outputs, all tensors, or those asked for."""
+    if keep is None:
+        return program.outputs
+    known = [*(entry.name for entry in program.inputs), *(layer.name for layer in program.layers)]
+    if isinstance(keep, str) and keep == "all":
+        return tuple(known)
+    names = (keep,) if isinstance(keep, str) else tuple(keep)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise QuantizationError(f"no layer {unknown[0]!r} to keep; there are {', '.join(known)}")
+    return names
+
+
+# -- what the user feeds ----------------------------------------------------------------------
+
+
+def collect_inputs(program: Program, x: Any, quantized: bool) -> dict[str, Array]:
+    """Checked arrays (n, *shape) by input name, from one array, a list, or a dict by name."""
+    arrays = {
+        entry.name: _checked(entry, value, quantized)
+        for entry, value in zip(program.inputs, _by_input(program, x), strict=True)
+    }
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise QuantizationError(f"inputs differ in their number of samples: {counts}")
+    return arrays
+
+
+def _by_input(program: Program, x: Any) -> list[Any]:
+    names = [entry.name for entry in program.inputs]
+    if isinstance(x, Mapping):
+        if set(x) != set(names):
+            raise QuantizationError(
+                f"inputs named {', '.join(map(str, x)) or '(none)'} for a program whose inputs "
+                f"are {', '.join(names)}"
+            )
+        return [x[name] for name in names]
+    if len(names) == 1:
+        # A list of one array is what several-input code feeds; any other list is the samples.
+        return [x[0]] if isinstance(x, list | tuple) and _is_one_batch(program, x) else [x]
+    if not isinstance(x, list | tuple) or len(x) != len(names):
+        raise QuantizationError(
+            f"this program has {len(names)} inputs: give a list in the order "
+            f"{', '.join(names)}, or a dict"
+        )
+    return list(x)
+
+
+def _is_one_batch(program: Program, x: Sequence[Any]) -> bool:
+    return len(x) == 1 and np.ndim(x[0]) == len(program.inputs[0].shape) + 1
+
+
+def _checked(entry: ProgramInput, value: Any, quantized: bool) -> Array:
+    name, shape = entry.name, tuple(entry.shape)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise QuantizationError(f"input {name!r} is no regular array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise QuantizationError(f"input {name!r} holds {array.dtype}, not numbers; convert it")
+    if array.size == 0:
+        raise QuantizationError(f"input {name!r} is empty: there is no sample to compute")
+    if array.shape[1:] != shape or array.ndim == 0:
+        hint = "; add a batch dimension: x[None]" if array.shape == shape else ""
+        expected = f"(n, {', '.join(map(str, shape))})"
+        raise QuantizationError(f"input {name!r} has shape {array.shape}, not {expected}{hint}")
+    if quantized:
+        _check_integers(entry, array)
+    elif array.dtype.kind == "f":
+        _check_finite(entry, array)
+    return array
+
+
+def _check_finite(entry: ProgramInput, array: Array) -> None:
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(array.astype(np.float32, copy=False))
+    if bad.any():
+        samples = np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))
+        raise NonFiniteError(
+            f"input {entry.name!r} holds {int(bad.sum())} numbers that are NaN or infinite in "
+            f"float32, first in sample {int(samples[0])}; clean or scale the data"
+        )
+
+
+def _check_integers(entry: ProgramInput, array: Array) -> None:
+    fmt = entry.format
+    if array.dtype.kind not in "biu":
+        raise QuantizationError(f"input {entry.name!r}: quantized inputs are integers")
+    if int(array.min()) < fmt.qmin or int(array.max()) > fmt.qmax:
+        raise QuantizationError(
+            f"input {entry.name!r} leaves the range {fmt.qmin} .. {fmt.qmax} of its format {fmt}"
+        )

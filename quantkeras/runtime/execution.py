@@ -1,0 +1,82 @@
+"""Running a program over many samples: inputs checked, cut into batches, results joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import QuantizationError
+from ..progress import progress_bar
+from .check import collect_inputs
+from .schedule import peak_bits
+
+if TYPE_CHECKING:
+    from .program import Program
+
+Array = npt.NDArray[Any]
+
+WORKING_SET = 2**22
+"""Bytes of activations that a batch should stay below: what a processor's cache holds."""
+
+LARGEST_BATCH = 256
+
+
+def run(
+    program: Program,
+    x: Any,
+    engine: str,
+    batch_size: int | None,
+    verbose: bool | int,
+    keep: Sequence[str],
+    quantized: bool,
+) -> dict[str, Array]:
+    """Int64 tensors of the names in keep for all samples of x."""
+    arrays = collect_inputs(program, x, quantized)
+    runner = program.engine(engine)
+    if batch_size is not None and batch_size < 1:
+        raise QuantizationError(f"batch_size is at least 1, got {batch_size}")
+    step = batch_size or automatic_batch(program)
+    total = len(arrays[program.inputs[0].name])
+    results: dict[str, Array] = {}
+    with progress_bar(total, program.name, bool(verbose)) as advance:
+        for start in range(0, total, step):
+            batch = {}
+            for entry in program.inputs:
+                part = arrays[entry.name][start : start + step]
+                batch[entry.name] = part.astype(np.int64) if quantized else entry.quantize(part)
+            count = min(step, total - start)
+            for name, found in runner.run(batch, keep).items():
+                if name not in results:
+                    results[name] = np.empty((total, *found.shape[1:]), np.int64)
+                results[name][start : start + count] = found
+            advance(count)
+    return results
+
+
+def automatic_batch(program: Program) -> int:
+    """Samples at a time, so that the live tensors in float32 stay in cache."""
+    bits = peak_bits(program, dict.fromkeys(program.shapes, 32))[0]
+    return max(1, min(LARGEST_BATCH, WORKING_SET * 8 // max(1, bits)))
+
+
+def top1(values: Any, labels: Array) -> dict[str, float]:
+    """Accuracy of class scores (n, ..., classes) against class numbers or one-hot rows."""
+    if not isinstance(values, np.ndarray):
+        raise QuantizationError("evaluate needs a program with one output; use predict")
+    scores = values.reshape(len(values), -1)
+    classes = scores.shape[1]
+    if classes < 2:
+        raise QuantizationError("evaluate needs one score per class, and the output has only one")
+    if labels.ndim == 2 and labels.shape[1] == classes:
+        labels = labels.argmax(axis=1)
+    if labels.size != len(scores):
+        raise QuantizationError(
+            f"labels of shape {labels.shape} for {len(scores)} samples of {classes} classes"
+        )
+    numbers = labels.reshape(-1)
+    if numbers.dtype.kind not in "biuf" or (numbers < 0).any() or (numbers >= classes).any():
+        raise QuantizationError(f"labels are class numbers 0 .. {classes - 1}, or one-hot rows")
+    return {"accuracy": float((scores.argmax(axis=1) == numbers).mean()), "samples": len(scores)}

@@ -1,0 +1,90 @@
+"""The parts of an integer program: its inputs, its layers, and what stayed behind in floats.
+
+The tensors of a program are integers with value = integer * 2**-frac. Floats appear at its two ends
+only: :meth:`ProgramInput.quantize` makes the first integers, and :meth:`ProgramLayer.dequantize`
+gives the last ones a value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import QuantizationError
+from ..numerics import Format
+from ..numerics.layer import LayerParams, LayerSpec
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramInput:
+    """An input of the program.
+
+    shape: unbatched, channels last. scale: float32, scalar or broadcastable to shape, that
+    multiplies what the user feeds before it is quantized; None for one.
+    """
+
+    name: str
+    shape: Shape
+    format: Format
+    scale: npt.NDArray[np.float32] | None = None
+
+    def quantize(self, x: Array) -> Ints:
+        """Integers of finite x (n, *shape): ``saturate(round_half_up(x * scale * 2**frac))``.
+
+        x is taken to float32 and x * scale is one float32 product; the rest is exact.
+        """
+        values = np.asarray(x).astype(np.float32, copy=False)
+        if self.scale is not None:
+            values = values * self.scale
+        return self.format.quantize(values)
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramLayer:
+    """One hardware layer of the program.
+
+    inputs: names of program inputs or earlier layers. output_format: of the integers that leave
+    it, None for a raw accumulator. output_scale: float32, scalar or broadcastable to output_shape,
+    the value of one step of a raw accumulator that is an output of the program. output_shape:
+    unbatched. source: names of the user's layers that it computes. weight_bits: what a weight
+    takes in hardware, sign included; 0 without weights.
+    """
+
+    name: str
+    spec: LayerSpec
+    params: LayerParams
+    inputs: tuple[str, ...]
+    output_format: Format | None
+    output_shape: Shape
+    output_scale: npt.NDArray[np.float32] | None = None
+    source: tuple[str, ...] = ()
+    weight_bits: int = 0
+
+    def dequantize(self, integers: Array) -> npt.NDArray[np.float32]:
+        """Values (n, *output_shape) in float32 of integers.
+
+        With a format, integer * 2**-frac. An accumulator is multiplied by output_scale in float64
+        and rounded to float32: the correctly rounded product up to |acc| = 2**29, beyond which
+        the float64 product is itself a rounded one (and the same everywhere, too).
+        """
+        if self.output_format is not None:
+            return self.output_format.dequantize(integers).astype(np.float32, copy=False)
+        if self.output_scale is None:
+            raise QuantizationError(f"layer {self.name!r} gives an accumulator without a scale")
+        exact = np.asarray(integers, np.float64) * self.output_scale.astype(np.float64)
+        return exact.astype(np.float32)
+
+
+class FloatTail(NamedTuple):
+    """A layer of the user's model that stayed behind, in floating point, after the program."""
+
+    name: str
+    type: str
+    reason: str

@@ -1,0 +1,152 @@
+"""The integer program: hardware layers in order, with the verbs to run, describe and save it.
+
+A :class:`Program` is plain data and needs NumPy alone. Each of its layers is one
+:func:`~quantkeras.numerics.layer.run_layer`, computed by one of the engines of ``engines.py``;
+the classes of its parts are in ``parts.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..numerics import Format
+from . import check, execution, storage, summary
+from .engines import DEFAULT_ENGINE, Engine, make_engine
+from .parts import Array, FloatTail, ProgramInput, ProgramLayer, Shape
+
+Outputs = Array | list[Array] | dict[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Hardware layers in topological order; inputs and outputs by name.
+
+    outputs: names of layers, in order. float_tail: what the user's model computes after them.
+    A program is not changed after it is made: engines keep what they proved about it.
+    Raises QuantizationError if the parts do not fit together.
+    """
+
+    inputs: tuple[ProgramInput, ...]
+    layers: tuple[ProgramLayer, ...]
+    outputs: tuple[str, ...]
+    float_tail: tuple[FloatTail, ...] = ()
+    name: str = "program"
+
+    def __post_init__(self) -> None:
+        for field in ("inputs", "layers", "outputs"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        object.__setattr__(self, "float_tail", tuple(FloatTail(*t) for t in self.float_tail))
+        check.check_program(self)
+        object.__setattr__(self, "_engines", {})
+
+    def __getitem__(self, name: str) -> ProgramLayer:
+        """The layer of that name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(name)
+
+    def __repr__(self) -> str:
+        return f"Program({self.name!r}, {len(self.layers)} layers)"
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Unbatched shape of every tensor by name."""
+        shapes = {entry.name: tuple(entry.shape) for entry in self.inputs}
+        return shapes | {layer.name: tuple(layer.output_shape) for layer in self.layers}
+
+    @property
+    def formats(self) -> dict[str, Format | None]:
+        """Format of every tensor by name; None for raw accumulators."""
+        formats: dict[str, Format | None] = {entry.name: entry.format for entry in self.inputs}
+        return formats | {layer.name: layer.output_format for layer in self.layers}
+
+    # -- running -----------------------------------------------------------------------------
+
+    def engine(self, name: str = DEFAULT_ENGINE) -> Engine:
+        """The engine of that name, ready to run this program; made once."""
+        engines: dict[str, Engine] = self.__dict__["_engines"]
+        if name not in engines:
+            engines[name] = make_engine(name, self)
+        return engines[name]
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: bool | int = False,
+        *,
+        engine: str = DEFAULT_ENGINE,
+        as_dict: bool = False,
+    ) -> Outputs:
+        """Float32 outputs for samples x: one array, or a list of them if there are several.
+
+        x: an array (n, *shape), for several inputs a list in their order or a dict by name.
+        batch_size: samples at a time, None chooses. verbose: a progress bar, on a terminal.
+        as_dict: outputs by name. Raises QuantizationError naming the input that is wrong.
+        """
+        integers = execution.run(self, x, engine, batch_size, verbose, self.outputs, False)
+        values = {name: self[name].dequantize(integers[name]) for name in self.outputs}
+        return _arranged(values, self.outputs, as_dict)
+
+    def run_integers(
+        self,
+        x: Any,
+        keep: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        *,
+        engine: str = DEFAULT_ENGINE,
+        quantized: bool = False,
+    ) -> Outputs:
+        """Int64 outputs for samples x, arranged as in `predict`.
+
+        keep: ``"all"``, or names of layers and inputs, gives a dict of their integers instead.
+        quantized: x holds integers of the input formats already.
+        """
+        names = check.kept_names(self, keep)
+        integers = execution.run(self, x, engine, batch_size, False, names, quantized)
+        return integers if keep is not None else _arranged(integers, self.outputs, False)
+
+    def evaluate(
+        self, x: Any, y: Any, batch_size: int | None = None, verbose: bool | int = False
+    ) -> dict[str, float]:
+        """Top-1 accuracy of a classifier with one output: ``{"accuracy": ..., "samples": ...}``.
+
+        y: class numbers (n,) or (n, 1), or one-hot rows (n, classes).
+        """
+        values = self.predict(x, batch_size, verbose)
+        return execution.top1(values, np.asarray(y))
+
+    # -- describing, saving ------------------------------------------------------------------
+
+    def summary(
+        self, print_fn: Callable[[str], object] | None = None, accumulator_bits: int = 32
+    ) -> None:
+        """Print a table of the layers: shapes, bits, work, memory and accumulators.
+
+        print_fn: called with each line of text; without it the table goes to the terminal, with
+        rich if that is installed. accumulator_bits: what the headroom is counted to.
+        """
+        summary.show(self, print_fn, accumulator_bits)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program to one file, by custom with the suffix ``.qkp``."""
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Program:
+        """Read a program that `save` wrote; raises ModelFileError for any other file."""
+        return storage.load(path, cls)
+
+
+def _arranged(values: dict[str, Array], names: Sequence[str], as_dict: bool) -> Outputs:
+    ordered = {name: values[name] for name in names}
+    if as_dict:
+        return ordered
+    arrays = list(ordered.values())
+    return arrays[0] if len(arrays) == 1 else arrays

@@ -1,0 +1,73 @@
+"""Pools over the whole map are global pools."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Node
+from ..match import Match, Rewrite
+from .linear import explicit_pads, only_use, used_elsewhere
+
+_GLOBAL = frozenset({"global_avg_pool", "global_max_pool"})
+
+
+class WholeAveragePool:
+    """avg_pool with a window of the size of the map, without padding  ->  global_avg_pool."""
+
+    name = "average pool over the whole map"
+    hardware_only = False
+
+    def pattern(self, graph: Graph, node: Node) -> Match | None:
+        if node.kind != "avg_pool" or explicit_pads(graph, node) != ((0, 0), (0, 0)):
+            return None
+        return Match(node) if graph.shape_of(node.inputs[0])[:2] == node.attrs["size"] else None
+
+    def check(self, graph: Graph, match: Match) -> str | None:
+        return None
+
+    def rewrite(self, graph: Graph, match: Match) -> Rewrite:
+        return Rewrite(add=[match.anchor.with_(kind="global_avg_pool", attrs={"keepdims": True})])
+
+
+class FlattenIntoGlobalPool:
+    """flatten(global_pool(x, keepdims))  ->  global_pool(x)."""
+
+    name = "flatten into global pool"
+    hardware_only = False
+
+    def pattern(self, graph: Graph, node: Node) -> Match | None:
+        if node.kind != "flatten":
+            return None
+        pool = graph[node.inputs[0]]
+        whole = pool.kind in _GLOBAL and pool.attrs["keepdims"]
+        return Match(node, {"pool": pool}) if whole else None
+
+    def check(self, graph: Graph, match: Match) -> str | None:
+        pool = match["pool"]
+        return None if only_use(graph, pool.name) else used_elsewhere(graph, pool)
+
+    def rewrite(self, graph: Graph, match: Match) -> Rewrite:
+        node, pool = match.anchor, match["pool"]
+        flat = pool.with_attrs(keepdims=False)
+        return Rewrite([node.name], [flat], {node.name: pool.name})
+
+
+class ReshapeIntoGlobalPool:
+    """reshape(global_pool(x), (1, 1, c))  ->  global_pool(x, keepdims): squeeze-and-excite."""
+
+    name = "reshape into global pool"
+    hardware_only = False
+
+    def pattern(self, graph: Graph, node: Node) -> Match | None:
+        if node.kind != "reshape" or len(node.shape) != 3 or node.shape[:2] != (1, 1):
+            return None
+        pool = graph[node.inputs[0]]
+        flat = pool.kind in _GLOBAL and not pool.attrs["keepdims"]
+        return Match(node, {"pool": pool}) if flat else None
+
+    def check(self, graph: Graph, match: Match) -> str | None:
+        pool = match["pool"]
+        return None if only_use(graph, pool.name) else used_elsewhere(graph, pool)
+
+    def rewrite(self, graph: Graph, match: Match) -> Rewrite:
+        node, pool = match.anchor, match["pool"]
+        tall = pool.with_attrs(keepdims=True)
+        return Rewrite([node.name], [tall], {node.name: pool.name})

@@ -1,0 +1,45 @@
+"""What every test shares: hypothesis profiles, data folders. Imports neither Keras nor TensorFlow.
+
+Examples are derandomized, so that a run says the same on every machine. To look for new
+counter-examples: HYPOTHESIS_PROFILE=explore.
+
+Tests with reference networks or full data sets skip where these are absent: QUANTKERAS_SHARED
+names a folder with models/ and data/ (default: shared/ beside the checkout, if there is one),
+QUANTKERAS_DATA one with mnist.npz and cifar10.npz.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with the reference networks (models/) and packed data (data/); skips without."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("QUANTKERAS_SHARED") or beside)
+    if not (folder / "models").is_dir():
+        pytest.skip("QUANTKERAS_SHARED names no folder with reference networks")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with mnist.npz and cifar10.npz; skips without."""
+    folder = Path(os.environ.get("QUANTKERAS_DATA") or os.devnull)
+    if not (folder / "cifar10.npz").is_file():
+        pytest.skip("QUANTKERAS_DATA names no folder with mnist.npz and cifar10.npz")
+    return folder

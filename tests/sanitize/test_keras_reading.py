@@ -1,0 +1,342 @@
+"""The law of the reader and the writer, layer by layer and on whole networks."""
+
+import keras
+import numpy as np
+import pytest
+from float_networks import (
+    assert_reads,
+    mobilenet_like,
+    predictions,
+    random_batch,
+    randomized,
+    resnet_like,
+    sequential,
+)
+from keras import layers, ops
+
+from sanitize import differences, evaluate
+from sanitize.keras_io import read_keras, write_keras
+
+LAYERS = {
+    "conv": lambda: layers.Conv2D(5, (3, 2), strides=(2, 1), padding="same"),
+    "conv dilated": lambda: layers.Conv2D(5, 3, dilation_rate=2, use_bias=False, padding="same"),
+    "conv groups": lambda: layers.Conv2D(6, 3, groups=2, activation="relu"),
+    "depthwise": lambda: layers.DepthwiseConv2D(5, strides=2, padding="same", depth_multiplier=2),
+    "separable": lambda: layers.SeparableConv2D(5, 3, depth_multiplier=2, activation="tanh"),
+    "dense on a map": lambda: layers.Dense(3, activation=layers.ReLU(3.0)),
+    "norm": lambda: layers.BatchNormalization(epsilon=0.01),
+    "norm plain": lambda: layers.BatchNormalization(center=False, scale=False),
+    "max pool": lambda: layers.MaxPooling2D(3, 2, padding="same"),
+    "average pool": lambda: layers.AveragePooling2D((3, 2), 2, padding="same"),
+    "global average": lambda: layers.GlobalAveragePooling2D(),
+    "global average map": lambda: layers.GlobalAveragePooling2D(keepdims=True),
+    "global max": lambda: layers.GlobalMaxPooling2D(),
+    "zero padding": lambda: layers.ZeroPadding2D(((1, 2), (0, 3))),
+    "cropping": lambda: layers.Cropping2D(((1, 2), (0, 3))),
+    "upsampling": lambda: layers.UpSampling2D((2, 3)),
+    "permute": lambda: layers.Permute((3, 1, 2)),
+    "reshape": lambda: layers.Reshape((6, -1)),
+    "flatten": lambda: layers.Flatten(),
+    "rescaling": lambda: layers.Rescaling(0.5, [1.0, 2.0, 3.0, 4.0]),
+    "dropout": lambda: layers.Dropout(0.5),
+    "noise": lambda: layers.GaussianNoise(0.5),
+    "relu capped": lambda: layers.ReLU(1.5),
+    "relu general": lambda: layers.ReLU(2.0, 0.1, 0.5),
+    "leaky relu": lambda: layers.LeakyReLU(0.3),
+    "elu": lambda: layers.ELU(0.7),
+    "prelu": lambda: layers.PReLU(),
+    "prelu per channel": lambda: layers.PReLU(shared_axes=[1, 2]),
+    "softmax": lambda: layers.Softmax(),
+    "softmax of rows": lambda: layers.Softmax(axis=2),
+    "activation layer": lambda: layers.Activation(layers.LeakyReLU(0.1)),
+    "lambda relu": lambda: layers.Lambda(lambda x: ops.maximum(x, 0.0)),
+    "lambda affine": lambda: layers.Lambda(lambda x: (x - 0.5) * 2.0),
+    "lambda swish": lambda: layers.Lambda(lambda x: x * ops.sigmoid(x)),
+}
+FUNCTIONS = [
+    "relu",
+    "relu6",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hard_sigmoid",
+    "hard_silu",
+    "selu",
+    "softplus",
+    "softsign",
+    "mish",
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "celu",
+    "exponential",
+    "log_sigmoid",
+    "hard_tanh",
+    "linear",
+    "softmax",
+]
+OPAQUE = {
+    "bilinear": lambda: layers.UpSampling2D(2, interpolation="bilinear"),
+    "layer norm": lambda: layers.LayerNormalization(),
+    "lambda sine": lambda: layers.Lambda(lambda x: ops.sin(x)),
+    "strange activation": lambda: layers.Activation("hard_shrink"),
+    "norm of rows": lambda: layers.BatchNormalization(axis=1),
+}
+OPERATIONS = {
+    "plus tensor": lambda x: x + x * 2.0,
+    "plus array": lambda x: x + np.arange(4, dtype="float32"),
+    "constant minus": lambda x: 1.0 - x,
+    "division": lambda x: x / 3.0,
+    "negative": lambda x: -x,
+    "square": lambda x: ops.square(x),
+    "relu": lambda x: ops.relu(x),
+    "relu with a ceiling": lambda x: keras.activations.relu(x, max_value=1.5),
+    "leaky": lambda x: ops.leaky_relu(x, 0.1),
+    "gelu": lambda x: ops.gelu(x),
+    "clip": lambda x: ops.clip(x, 0.0, 2.0),
+    "maximum with zero": lambda x: ops.maximum(x, 0.0),
+    "minimum": lambda x: ops.minimum(x, x * 0.5),
+    "rows": lambda x: x[:, 1:],
+    "index": lambda x: x[:, 2, ..., 1:3],
+    "stride": lambda x: x[:, ::2, -5:-1],
+    "mean over the map": lambda x: ops.mean(x, axis=(1, 2)),
+    "max over the map": lambda x: ops.max(x, axis=(-3, -2), keepdims=True),
+    "reshape": lambda x: ops.reshape(x, (-1, 48, 12)),
+    "transpose": lambda x: ops.transpose(x, (0, 2, 1, 3)),
+    "concatenate": lambda x: ops.concatenate([x, x * 2.0], axis=-1),
+    "expand and squeeze": lambda x: ops.squeeze(ops.expand_dims(x, 1), 1),
+    "pad": lambda x: ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0))),
+    "pad with ones": lambda x: ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0)), constant_values=1.0),
+    "max pool": lambda x: ops.max_pool(x, 2),
+    "softmax": lambda x: ops.softmax(x, axis=-1),
+}
+OPAQUE_OPERATIONS = {
+    "power": lambda x: x**2,
+    "reciprocal": lambda x: 1.0 / (x * x + 1.0),
+    "split": lambda x: ops.split(x, 2, axis=-1)[1],
+    "einsum": lambda x: ops.einsum("bhwc,bhwd->bcd", x, x),
+    "reversed": lambda x: ops.flip(x, axis=1),
+}
+
+
+def functional(build, shape=(12, 12, 4)):
+    x = keras.Input(shape)
+    return randomized(keras.Model(x, build(x)))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name):
+    assert_reads(sequential(LAYERS[name]()))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_activations_by_name_and_fused(name):
+    graph = assert_reads(sequential(layers.Activation(name), layers.Dense(3, activation=name)))
+    assert ("activation" in graph.nodes[-1].attrs) == (name != "linear")
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_what_is_not_known_is_opaque(name):
+    graph = assert_reads(sequential(layers.Conv2D(4, 1), OPAQUE[name](), layers.ReLU()), opaque=1)
+    layer = next(node.attrs["layer"] for node in graph if node.kind == "opaque")
+    assert isinstance(layer, keras.layers.Layer)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations(name):
+    assert_reads(functional(OPERATIONS[name]))
+
+
+@pytest.mark.parametrize("name", OPAQUE_OPERATIONS)
+def test_unknown_operations_are_opaque(name):
+    assert_reads(functional(OPAQUE_OPERATIONS[name]), opaque=1)
+
+
+@pytest.mark.parametrize("kernel, stride, padding, extra", [
+    (3, 2, "same", None), (2, 2, "valid", None), (4, 2, "same", None), (3, 1, "same", None),
+    ((3, 2), (2, 3), "valid", None), (3, 2, "same", 1), (3, 2, "valid", (1, 0)),
+    (1, 2, "same", None), (5, 3, "same", None),
+])  # fmt: skip
+def test_transposed_convolutions(kernel, stride, padding, extra):
+    layer = layers.Conv2DTranspose(3, kernel, strides=stride, padding=padding, output_padding=extra)
+    assert_reads(sequential(layer, shape=(6, 5, 4)))
+
+
+def test_normalization_layer():
+    data = np.random.default_rng(0).normal(2.0, 3.0, size=(16, 5, 5, 4)).astype("float32")
+    for layer in (layers.Normalization(), layers.Normalization(invert=True)):
+        layer.adapt(data)
+        x = keras.Input((5, 5, 4))
+        graph = assert_reads(keras.Model(x, layer(x)))
+        assert graph.nodes[-1].weights["scale"].shape == (4,)
+
+
+def test_layers_along_one_axis():
+    for layer in (
+        layers.Conv1D(4, 3, strides=2, padding="same", activation="relu"),
+        layers.MaxPooling1D(2),
+        layers.AveragePooling1D(3, 2, padding="same"),
+        layers.GlobalAveragePooling1D(),
+        layers.GlobalMaxPooling1D(keepdims=True),
+    ):
+        assert_reads(sequential(layer, shape=(20, 3)))
+    causal = layers.Conv1D(4, 3, padding="causal", dilation_rate=2)
+    assert_reads(sequential(causal, shape=(20, 3)), round_trip=False)
+
+
+def test_merges():
+    def build(x):
+        y = layers.Conv2D(4, 1)(x)
+        gate = layers.GlobalAveragePooling2D(keepdims=True)(y)
+        parts = [
+            layers.Add()([x, y, x]),
+            layers.Average()([x, y, x]),
+            layers.Multiply()([y, gate]),
+            layers.Subtract()([x, y]),
+            layers.Maximum()([x, y]),
+            layers.Minimum()([x, y]),
+            layers.Concatenate()([x, y]),
+            layers.Concatenate(axis=1)([x, y]),
+        ]
+        return parts
+
+    assert_reads(functional(build))
+
+
+def test_unknown_spatial_size():
+    graph = assert_reads(
+        sequential(
+            layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            shape=(None, None, 3),
+        )
+    )
+    assert graph.nodes[1].shape == (None, None, 4)
+
+
+def test_integer_input_keeps_its_type():
+    image = keras.Input((4, 4, 3), dtype="uint8")
+    model = keras.Model(image, layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(image)))
+    graph = read_keras(model)
+    assert graph.nodes[0].attrs["dtype"] == "uint8"
+    x = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype("uint8")
+    assert np.allclose(evaluate(graph, x), model.predict(x, verbose=0), atol=1e-5)
+    assert differences(graph, read_keras(write_keras(graph))) == []
+
+
+@pytest.mark.parametrize("build", [resnet_like, mobilenet_like])
+def test_networks(build):
+    assert_reads(build())
+
+
+def siamese():
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization()],
+        name="inner",
+    )
+    a, b = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
+    head = layers.Dense(5, activation="softmax", name="head")
+    outputs = {"far": inner(a) - inner(b), "heads": [head(inner(a)), head(inner(b))], "same": a}
+    return randomized(keras.Model({"a": a, "b": b}, outputs))
+
+
+def test_nested_shared_and_structured():
+    model = siamese()
+    graph = assert_reads(model)
+    assert graph.input_structure == {"a": 0, "b": 1}
+    assert graph.output_structure == {"far": 0, "heads": [1, 2], "same": 3}
+    sites = graph.sites("inner/conv")
+    assert [site.name for site in sites][:2] == ["inner/conv", "inner/conv_1"]
+    assert all(site.weights["kernel"] is sites[0].weights["kernel"] for site in sites)
+    assert graph["inner/conv"].source == ("inner/conv",)
+    assert len(graph.sites("head")) == 2
+    written = write_keras(graph)
+    assert sum(isinstance(layer, layers.Dense) for layer in written.layers) == 1
+    x = random_batch(model)
+    outputs = written.predict({"a": x[0], "b": x[1]}, verbose=0)
+    assert set(outputs) == {"far", "heads", "same"}
+
+
+def test_nested_functional_models_with_several_inputs():
+    p, q = keras.Input((6,)), keras.Input((6,))
+    inner = keras.Model([p, q], [layers.Dense(4)(p) + layers.Dense(4)(q), q], name="pair")
+    x, y = keras.Input((6,)), keras.Input((6,))
+    u, v = inner([x, y])
+    w, _ = inner([v, x])
+    model = randomized(keras.Model([x, y], layers.Concatenate()([u, v, w])))
+    graph = assert_reads(model)
+    assert any(node.name.startswith("pair/") for node in graph)
+
+
+def test_opaque_layers_with_several_outputs_and_keyword_tensors():
+    x = keras.Input((7, 4))
+    sequence, h, c = layers.LSTM(3, return_sequences=True, return_state=True)(x)
+    attended = layers.MultiHeadAttention(2, 3)(query=sequence, value=sequence)
+    model = randomized(keras.Model(x, [attended, layers.Dense(2)(c), h]))
+    graph = assert_reads(model, opaque=2)
+    assert graph[graph.outputs[1]].inputs[0].endswith(":2")
+    assert graph.outputs[2].endswith(":1")
+
+
+@keras.saving.register_keras_serializable(package="sanitize_tests")
+class Doubled(layers.Conv2D):
+    """A convolution that does something else in its call."""
+
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+@keras.saving.register_keras_serializable(package="sanitize_tests")
+class Renamed(layers.Conv2D):
+    """A convolution that is only called differently."""
+
+
+def test_subclasses_are_read_only_where_they_keep_call():
+    graph = assert_reads(sequential(Renamed(3, 3), Doubled(2, 3)), opaque=1, round_trip=False)
+    assert [node.kind for node in graph][1:] == ["conv2d", "opaque"]
+
+
+def test_training_flags_make_a_layer_opaque():
+    x = keras.Input((6,))
+    model = keras.Model(x, layers.Dropout(0.5)(x, training=True))
+    assert read_keras(model).nodes[-1].kind == "opaque"
+    model = keras.Model(x, layers.Dropout(0.5)(x, training=False))
+    assert read_keras(model).nodes[-1].kind == "identity"
+
+
+def test_the_written_model_shares_nothing_with_the_original():
+    model = sequential(layers.Conv2D(4, 3), layers.LayerNormalization(), layers.Dense(3))
+    x = random_batch(model)
+    before = predictions(model, x)
+    written = write_keras(read_keras(model))
+    for weight in written.weights:
+        weight.assign(weight * 3.0 + 1.0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, predictions(model, x), strict=True))
+
+
+def test_models_without_a_graph_are_refused():
+    class Free(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(TypeError, match="no layer graph"):
+        read_keras(Free())
+    with pytest.raises(TypeError, match="no layer graph"):
+        read_keras(keras.Sequential([layers.Dense(3)]))
+    with pytest.raises(TypeError, match=r"takes a keras\.Model"):
+        read_keras(layers.Dense(3))
+
+
+@pytest.mark.filterwarnings("ignore:.*HDF5 file.*:UserWarning")
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_written_models_save_and_load(tmp_path, suffix):
+    def build(x):
+        y = ops.split(layers.Conv2D(4, 3)(x), 2, axis=-1)[1]
+        y = y[:, 1:7, :, ::2] + y[:, :6]
+        return ops.einsum("bhwc,bhwd->bcd", y, y)
+
+    written = write_keras(read_keras(functional(build)))
+    path = tmp_path / f"model.{suffix}"
+    written.save(path)
+    loaded = keras.models.load_model(path, compile=False)
+    assert differences(read_keras(written), read_keras(loaded)) == []

@@ -1,0 +1,136 @@
+"""Who may import whom, read off the sources, and what the runtime pulls in when it is imported."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+HEAVY = ("keras", "tensorflow", "onnx", "onnxruntime", "jax", "torch", "tf2onnx", "h5py")
+"""Packages that the integer runtime must do without."""
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path, typing_too: bool = False) -> Iterator[str]:
+    """Absolute dotted names that a file imports, relative ones resolved."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden = set() if typing_too else {id(n) for node in _typing_blocks(tree) for n in node}
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            prefix = ".".join((*base, *([node.module] if node.module else [])))
+            yield prefix
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+
+
+def _typing_blocks(tree: ast.Module) -> Iterator[list[ast.AST]]:
+    """Nodes under ``if TYPE_CHECKING:``, which never run."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield list(ast.walk(node))
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def third_party(path: Path) -> set[str]:
+    """Top-level names outside the standard library and this project."""
+    own = ("quantkeras", "sanitize", "model_zoo")
+    tops = {name.split(".")[0] for name in imports(path) if name}
+    return tops - set(sys.stdlib_module_names) - set(own)
+
+
+def own_imports(path: Path) -> list[str]:
+    return [name for name in imports(path) if within(name, ("quantkeras", "sanitize", "model_zoo"))]
+
+
+@pytest.mark.parametrize("path", modules("quantkeras/numerics"), ids=lambda p: p.name)
+def test_numerics_stands_on_numpy_alone(path: Path) -> None:
+    assert third_party(path) <= {"numpy"}
+    allowed = ("quantkeras.numerics", "quantkeras.errors")
+    assert [n for n in own_imports(path) if not within(n, allowed)] == []
+
+
+@pytest.mark.parametrize("path", modules("quantkeras/runtime"), ids=lambda p: p.name)
+def test_the_runtime_stands_on_numerics(path: Path) -> None:
+    # rich is optional: summary.py imports it where it is used, and does without.
+    assert third_party(path) <= ({"numpy", "rich"} if path.name == "summary.py" else {"numpy"})
+    allowed = ("quantkeras.numerics", "quantkeras.runtime", "quantkeras.errors")
+    allowed += ("quantkeras.progress", "quantkeras._version")
+    assert [n for n in own_imports(path) if not within(n, allowed)] == []
+
+
+@pytest.mark.parametrize("path", modules("sanitize"), ids=lambda p: p.name)
+def test_sanitize_knows_nothing_of_quantkeras(path: Path) -> None:
+    assert [n for n in imports(path, typing_too=True) if within(n, ("quantkeras",))] == []
+
+
+def test_nobody_imports_the_api_or_the_command_line() -> None:
+    # The package's own lazy table names quantkeras.api as text, which is no import.
+    above = {"quantkeras/api.py", "quantkeras/cli.py", "quantkeras/__main__.py"}
+    for path in modules("quantkeras") + modules("sanitize"):
+        place = path.relative_to(ROOT).as_posix()
+        if place in above or place.startswith("quantkeras/cli/"):
+            continue
+        found = [n for n in imports(path) if within(n, ("quantkeras.api", "quantkeras.cli"))]
+        assert found == [], place
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize("package", ["quantkeras", "quantkeras.numerics", "quantkeras.runtime"])
+def test_importing_it_pulls_in_nothing_heavy(package: str) -> None:
+    code = f"import sys, {package}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    assert run_python(code) == ""
+
+
+NUMPY_ALONE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class OnlyNumPy(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in {*sys.stdlib_module_names, "numpy", "quantkeras"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, OnlyNumPy())
+import io, tempfile, pathlib
+import numpy as np
+from quantkeras.numerics import Format
+from quantkeras.numerics.layer import LayerParams, LayerSpec
+from quantkeras.runtime import Program, ProgramInput, ProgramLayer
+
+fmt = Format(8, False, 0)
+layer = ProgramLayer("out", LayerSpec("identity"), LayerParams(), ("x",), fmt, (2,))
+program = Program((ProgramInput("x", (2,), fmt),), (layer,), ("out",))
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "net.qkp"
+    program.save(path)
+    program = Program.load(path)
+program.summary(print_fn=lambda line: None)
+program.summary()
+print(program.predict(np.array([[3, 4]]), verbose=True).tolist())
+"""
+
+
+def test_a_program_runs_where_only_numpy_is_installed() -> None:
+    assert run_python(NUMPY_ALONE).splitlines()[-1] == "[[3.0, 4.0]]"
