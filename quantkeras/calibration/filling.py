@@ -70,8 +70,10 @@ def _wanted_factor(quantizer: OutputQuantizer, largest: np.ndarray) -> np.ndarra
 
 def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray:
     """A per-channel array of ``source`` as it lies behind the movements of ``path``."""
-    if not path or (ratio == ratio[0]).all():
+    if not path:
         return ratio
+    if (ratio == ratio[0]).all():
+        return ratio[:1]  # whatever becomes of the channels
     array, shape = ratio, source.shape
     for node in path:
         if node.kind in ("flatten", "reshape"):

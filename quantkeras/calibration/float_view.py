@@ -1,7 +1,7 @@
 """The float meaning of a quantized model, with every tensor that a quantizer will round.
 
-The view is an ordinary Keras model that shares the variables of the quantized one: each quantized
-layer is called through a :class:`FloatTwin`, so nothing is rounded and nothing is copied.
+The view is an ordinary Keras model that shares the variables of the quantized one: nothing is
+rounded in it and nothing is copied.
 """
 
 from __future__ import annotations
@@ -11,28 +11,10 @@ from typing import Any
 import keras
 
 from sanitize.graph import Graph
-from sanitize.keras_io import read_keras, write_keras
+from sanitize.keras_io import read_keras
 
-from ..build import layer_node
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer
-
-
-class FloatTwin(keras.layers.Layer):
-    """Calls the unquantized meaning of a quantized layer."""
-
-    def __init__(self, original: Any, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", **kwargs)
-        self.original = original
-
-    def call(self, inputs: Any) -> Any:
-        return self.original.float_call(inputs)
-
-    def compute_output_spec(self, inputs: Any) -> Any:
-        if isinstance(inputs, list | tuple):
-            shape = self.original.compute_output_shape([x.shape for x in inputs])
-        else:
-            shape = self.original.compute_output_shape(inputs.shape)
-        return keras.KerasTensor(shape, dtype="float32")
+from ..layers import InputQuantizer
+from ..twins import view
 
 
 def quantized_values(graph: Graph) -> dict[str, Any]:
@@ -52,21 +34,4 @@ def float_view(model: keras.Model, values: list[str] | None = None) -> keras.Mod
     values: names in the graph of the model (see :func:`sanitize.keras_io.read_keras`); default:
     the model's own outputs.
     """
-    graph = read_keras(model)
-    twins: dict[int, FloatTwin] = {}
-    nodes = []
-    for node in graph:
-        layer = node.attrs.get("layer")
-        if isinstance(layer, Dequantizer):
-            nodes.append(node.with_(kind="identity", attrs={}, weights={}))
-        elif isinstance(layer, HardwareLayer | InputQuantizer):
-            twin = twins.setdefault(id(layer), FloatTwin(layer, name=f"{layer.name}_float"))
-            fresh = layer_node(twin, node.name, node.inputs, node.shape, node.source)
-            nodes.append(fresh.with_(share=node.share))
-        else:
-            nodes.append(node)
-    if values is None:
-        return write_keras(graph.with_nodes(nodes))
-    structure = list(range(len(values)))
-    wanted = Graph.build(nodes, graph.inputs, values, graph.name, graph.input_structure, structure)
-    return write_keras(wanted)
+    return view(read_keras(model), lambda layer: layer.float_call, values)

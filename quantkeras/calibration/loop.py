@@ -57,10 +57,17 @@ def open_samples(
     random_range: Any = (0.0, 1.0),
 ) -> SampleStream:
     """The samples as a stream of checked batches for the inputs of a model."""
-    inputs = [(tensor.name, tuple(tensor.shape[1:])) for tensor in keras.tree.flatten(model.inputs)]
+    shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(model.inputs)]
+    inputs = list(zip(input_names(model), shapes, strict=True))
     return iterate_samples(
         samples, inputs, num_samples, batch_size, epochs, random_range=random_range
     )
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Names of the input layers; those of the input tensors differ where the user gave none."""
+    tensors = keras.tree.flatten(model.inputs)
+    return [tensor._keras_history.operation.name for tensor in tensors]
 
 
 def calibrate_on(
@@ -86,6 +93,8 @@ def calibrate_on(
         layer = node.attrs.get("layer")
         if isinstance(layer, WeightedLayer):
             layer.fit_weights()
+    for compiled in ("train_function", "test_function", "predict_function"):
+        setattr(model, compiled, None)  # they may hold what fit_weights has just changed
     return model
 
 
@@ -109,7 +118,7 @@ def _observe(
         return observers
     view = float_view(model, list(values))
     rows = max(1, BATCH_BUDGET // sum(4 * int(np.prod(graph[v].shape)) for v in values))
-    names = [tensor.name for tensor in keras.tree.flatten(model.inputs)]
+    names = input_names(model)
     with progress_bar(stream.total, "calibrating") as advance:
         for batch in stream:
             arrays = [np.asarray(batch[name], np.float32) for name in names]

@@ -102,7 +102,7 @@ def array_source(
         counts.append(next(iter(sizes.values())))
     rows = sum(counts)
     if not rows:
-        raise SampleError("There are no samples: the arrays are empty.")
+        raise SampleError("There are no samples: the arrays are empty. Give at least one.")
     taken = min(rows, num_samples or rows)
     chosen = np.arange(taken, dtype=np.int64) * rows // taken
     starts = np.concatenate([[0], np.cumsum(counts)])

@@ -20,7 +20,7 @@ from ..numerics.weights import grid_value, scale_to_grid
 from . import keras_arrays as ka
 from .links import InputLinks
 from .numbers import LayerNumbers
-from .quantizers import OutputQuantizer
+from .quantizers import OutputQuantizer, grid_above
 from .tensor_format import TensorFormat
 
 Tensor = Any
@@ -32,7 +32,12 @@ class HardwareLayer(keras.layers.Layer):
     relu: clip at zero; max_value: upper clip in units of values (becomes a weight per channel);
     pool: a Pool (or its config) at the end of the layer; output_quantizer: an OutputQuantizer (or
     its config), None to emit the accumulator, dequantized; scale_bits: width of the multiplier.
+
+    rescale_carrier: ``"float32"`` or ``"float64"``, the type that carries the rescale. In float32
+    the gain takes only as many of its bits as keep the products exact.
     """
+
+    carrier = "float32"
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class HardwareLayer(keras.layers.Layer):
         pool: Pool | Mapping[str, Any] | None = None,
         output_quantizer: OutputQuantizer | Mapping[str, Any] | None = None,
         scale_bits: int = 8,
+        rescale_carrier: str | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["dtype"] = "float32"
@@ -51,7 +57,13 @@ class HardwareLayer(keras.layers.Layer):
         self.pool = Pool.from_config(pool) if isinstance(pool, Mapping) else pool
         self.output_quantizer = deserialized(output_quantizer)
         self.scale_bits = scale_bits
+        self.rescale_carrier = rescale_carrier or self._default_rescale_carrier()
         self._links = InputLinks(self.name)
+
+    def _default_rescale_carrier(self) -> str:
+        """Layers without weights keep all bits of their gain."""
+        wide = self.output_quantizer is not None and self.output_quantizer.value_bits > 8
+        return "float64" if (wide or self.sums_in_float64) and ka.float64_available() else "float32"
 
     # -- what the subclasses say ---------------------------------------------------------------
 
@@ -147,9 +159,10 @@ class HardwareLayer(keras.layers.Layer):
         """What the hardware sees of this layer now."""
         lsbs = [ops.stop_gradient(f.lsb()) for f in self.input_formats]
         lsb = self._accumulator_lsb(lsbs)
-        gain = self._present_gain(lsb)
-        step = self._step(gain)
         output_lsb = None if self.output_quantizer is None else self.output_quantizer.lsb()
+        unit = self._gain_unit(lsb, output_lsb)
+        gain = self._present_gain(lsb, lsbs, unit)
+        step = self._step(gain)
         multiplier = lsb * gain if output_lsb is None else lsb * gain / output_lsb
         clip = None
         if self.clips:
@@ -163,25 +176,28 @@ class HardwareLayer(keras.layers.Layer):
             finest = ops.minimum(finest, other)
         return finest
 
-    def _present_gain(self, lsb: Tensor) -> Tensor:
-        return ops.convert_to_tensor(self.gain)
+    def _gain_unit(self, lsb: Tensor, output_lsb: Tensor | None) -> Tensor | None:
+        """Power of two of which the gain must be a multiple for an exact rescale in float32."""
+        if output_lsb is None or self.rescale_carrier == "float64":
+            return None
+        unit = ka.float32_unit(self.output_quantizer.value_bits)
+        return ops.stop_gradient(output_lsb) * unit / lsb
+
+    def _present_gain(self, lsb: Tensor, lsbs: list[Tensor], unit: Tensor | None) -> Tensor:
+        return grid_above(ops.convert_to_tensor(self.gain), self.scale_bits, unit)
 
     def _step(self, gain: Tensor) -> Tensor:
         return 1.0
 
     def _params(self, numbers: LayerNumbers) -> LayerParams:
-        """Numbers for SimArrays: values in, accumulators inside, integers out."""
-        params = LayerParams(
-            input_shifts=self._alignments(numbers), max_value=numbers.qmax_value
-        )
+        """Numbers for SimArrays, which computes with values."""
+        params = LayerParams()
+        if numbers.qmax_value is not None:
+            params.max_value = numbers.qmax_value * numbers.lsb
         if self.output_quantizer is not None:
-            params.scale = numbers.multiplier
+            params.scale = numbers.gain / numbers.output_lsb
             params.qmin, params.qmax = self.output_quantizer.qmin, self.output_quantizer.qmax
         return params
-
-    def _alignments(self, numbers: LayerNumbers) -> list[Tensor]:
-        """What the values of each input are divided by to give accumulator integers."""
-        return [numbers.lsb] * len(numbers.input_lsbs)
 
     def float_params(self) -> LayerParams:
         """Numbers of the unquantized meaning, for FloatArrays."""
@@ -198,19 +214,20 @@ class HardwareLayer(keras.layers.Layer):
         return y if numbers.output_lsb is None else y * numbers.output_lsb
 
     def _run(self, numbers: LayerNumbers, xs: Sequence[Tensor], training: bool | None) -> Tensor:
-        return self._run_in("float32", self._params(numbers), numbers, xs)
-
-    def _run_in(
-        self, carrier: str, params: LayerParams, numbers: LayerNumbers, xs: Sequence[Tensor]
-    ) -> Tensor:
         """Integers; without an output quantizer the accumulator, dequantized."""
-        averaging = self.pool is not None and self.pool.kind != "max"
-        wide = ka.float64_available() and averaging
-        arrays = ka.SimArrays(carrier, "float64" if wide else carrier)
-        y = run_layer(self.spec, params, xs, arrays)
+        carrier = "float32" if training else self.carrier
+        pool_carrier = "float64" if self.sums_in_float64 else carrier
+        rescale_carrier = "float32" if training else self.rescale_carrier
+        arrays = ka.SimArrays(carrier, pool_carrier, rescale_carrier)
+        y = run_layer(self.spec, self._params(numbers), xs, arrays)
         if self.output_quantizer is not None:
             return y
-        return ops.cast(y * ops.cast(numbers.multiplier, y.dtype), "float32")
+        return ops.cast(y * ops.cast(numbers.gain, y.dtype), "float32")
+
+    @property
+    def sums_in_float64(self) -> bool:
+        """Whether an average pooling adds up in float64 (where there is no float64, in float32)."""
+        return self.pool is not None and self.pool.kind != "max" and ka.float64_available()
 
     def float_call(self, inputs: Any) -> Tensor:
         """The unquantized meaning of the layer: what calibration observes."""
@@ -236,6 +253,14 @@ class HardwareLayer(keras.layers.Layer):
         if self.output_quantizer is not None and self.output_quantizer.range_mode == "moving":
             self.output_quantizer.follow(self.float_call(inputs))
 
+    # Conv2D and Dense save only their kernel and bias in .keras files: here, all variables count.
+
+    def save_own_variables(self, store: Any) -> None:
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        keras.layers.Layer.load_own_variables(self, store)
+
     def get_config(self) -> dict[str, Any]:
         pool = self.pool
         return {
@@ -245,6 +270,7 @@ class HardwareLayer(keras.layers.Layer):
             "pool": None if pool is None else dataclasses.asdict(pool),
             "output_quantizer": keras.saving.serialize_keras_object(self.output_quantizer),
             "scale_bits": self.scale_bits,
+            "rescale_carrier": self.rescale_carrier,
         }
 
 

@@ -1,9 +1,8 @@
 """keras.ops array namespaces for :func:`~quantkeras.numerics.layer.run_layer`, with gradients.
 
-Tensors hold *values* on a power-of-two grid, not integers: the alignment ``x << input_shift`` is
-the exact quotient of the value and ``2**-frac``, which a weighted layer folds into its weights
-(a power of two moves no mantissa bit). Accumulators are integers stored in floats;
-the caller proves that they fit (:mod:`quantkeras.numerics.interval`).
+Tensors hold *values*, integers times a power of two, and so do accumulators: as a power of two
+moves no mantissa bit, float arithmetic on them is exact where it is exact on the integers, and
+``x << input_shift`` is nothing to do at all. The caller proves that the integers fit.
 
 A graph compiler may turn ``1 / x`` and a division by a constant into a product with an approximate
 reciprocal. So nothing here is divided but by a tensor, and no reciprocal is taken.
@@ -82,7 +81,7 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 
         return ops.copy(x), grad
 
-    return scaled(x)
+    return scaled(ops.copy(x))  # x may be a variable, which a custom gradient refuses
 
 
 def ceil_through(x: Tensor) -> Tensor:
@@ -116,50 +115,33 @@ def power_of_two_through(exponent: Tensor) -> Tensor:
 def rescale(acc: Tensor, multiplier: Tensor, qmin: int, qmax: int) -> Tensor:
     """``saturate(floor(acc * multiplier + 1/2))`` exactly, with gradients to both arguments.
 
-    acc: integers below 2**24 (float32) or 2**53 (float64); multiplier: float32 ``s * 2**-n`` with
-    s of at most 16 bits, scalar or (c,). In float64 the product is exact because the caller proved
-    ``|acc| * s < 2**53``; where there is no float64, :func:`_rescale_in_limbs` takes over for s of at most 8 bits.
+    acc: integers times a power of two; multiplier: scalar or (c,), such that the products are
+    multiples of some 2**-e. In float64 they are exact below 2**53 steps. In float32 the caller
+    promises ``e <= 24 - b`` for an output of b value bits (:func:`float32_unit`): then a product
+    inside the output range has at most 24 bits and is exact, as is the sum with 1/2; one outside
+    may be rounded, but rounding keeps the order, so it saturates to the same end.
     """
 
     @ops.custom_gradient
     def saturating(acc: Tensor, multiplier: Tensor) -> tuple[Tensor, Any]:
-        if float64_available():
-            product = ops.cast(acc, "float64") * ops.cast(multiplier, "float64")
-            rounded = ops.cast(ops.floor(product + 0.5), "float32")
-        else:
-            rounded = _rescale_in_limbs(acc, multiplier)
-        result = ops.clip(rounded, qmin, qmax)
+        rounded = ops.cast(ops.floor(acc * ops.cast(multiplier, acc.dtype) + 0.5), "float32")
+        # An unsigned output has no negative accumulators: one comparison is enough.
+        result = ops.minimum(rounded, qmax) if qmin == 0 else ops.clip(rounded, qmin, qmax)
 
         def grad(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
             g = args[0] if upstream is None else upstream
             inside = g * ops.cast(ops.equal(rounded, result), g.dtype)
-            to_acc = inside * multiplier
-            to_multiplier = _sum_to(inside * ops.cast(acc, g.dtype), multiplier)
-            return ops.cast(to_acc, acc.dtype), to_multiplier
+            to_acc = ops.cast(inside * multiplier, acc.dtype)
+            return to_acc, _sum_to(inside * ops.cast(acc, g.dtype), multiplier)
 
         return result, grad
 
     return saturating(acc, multiplier)
 
 
-def _rescale_in_limbs(acc: Tensor, multiplier: Tensor) -> Tensor:
-    """:func:`rescale` before saturation, in float32 alone.
-
-    With ``multiplier = s * 2**-n`` (s an integer of 8 bits) and ``acc = high * 2**12 + low``,
-    both limbs have products below 2**21. For n > 12 the rounding constant is a multiple of 2**12,
-    and floor of floor is floor::
-
-        floor((acc*s + 2**(n-1)) / 2**n) = floor((high*s + floor(low*s / 2**12)) / 2**(n-12) + 1/2)
-
-    and for n <= 12 the high limb contributes an integer.
-    """
-    unit = power_of_two_below(multiplier) * 2.0**-7
-    s = multiplier / unit
-    high = ops.floor(acc * 2.0**-12)
-    low = acc - high * 2.0**12
-    fine = ops.floor((high * s + ops.floor(low * s * 2.0**-12)) * (unit * 2.0**12) + 0.5)
-    coarse = high * (s * (unit * 2.0**12)) + ops.floor(low * (s * unit) + 0.5)
-    return ops.where(unit <= 2.0**-13, fine, coarse)
+def float32_unit(value_bits: int) -> float:
+    """The multiplier of integers must be a multiple of this for :func:`rescale` in float32."""
+    return 2.0 ** (value_bits - 24)
 
 
 def _sum_to(gradient: Tensor, like: Tensor) -> Tensor:
@@ -175,8 +157,9 @@ class FloatArrays:
     """What a layer means without quantization: float weights, true averages, no rescale."""
 
     def align(self, x: Tensor, shift: Tensor) -> Tensor:
-        """The aligned integer is the value divided by ``shift = 2**-frac``."""
-        return x / shift
+        """Nothing: values need no alignment."""
+        del shift
+        return x
 
     def conv2d(
         self, x: Tensor, weights: Tensor, window: Window, groups: int, pad_value: Tensor | None
@@ -274,23 +257,22 @@ class FloatArrays:
 
     def _window_sum(self, x: Tensor, window: Window) -> Tensor:
         """Sum under each window position: a depthwise convolution with ones."""
-        x, padding = self._padded(x, window, None)
         ones = ops.ones((*window.size, x.shape[-1], 1), dtype=x.dtype)
-        return ops.depthwise_conv(
-            x, ones, strides=window.strides, padding=padding, data_format="channels_last"
-        )
+        return FloatArrays.depthwise_conv2d(self, x, ones, window, None)
 
 
 class SimArrays(FloatArrays):
-    """The integers of :class:`~quantkeras.numerics.arrays.IntArrays`, carried in floats.
+    """The integers of :class:`~quantkeras.numerics.arrays.IntArrays`, as values, carried in floats.
 
-    ``params.scale`` holds the whole multiplier ``scale * 2**-shift``.
+    ``params.weights`` are integers, ``bias`` and ``max_value`` accumulator integers times the
+    accumulator's step, ``scale`` the whole multiplier from accumulator values to output integers.
     """
 
-    def __init__(self, carrier: str = "float32", pool_carrier: str = "float32") -> None:
-        """carrier: dtype of the convolution or product; pool_carrier: dtype of pooled sums."""
+    def __init__(self, carrier: str, pool_carrier: str, rescale_carrier: str) -> None:
+        """The types that carry the convolution or product, a pooled sum, and the rescale."""
         self.carrier = carrier
         self.pool_carrier = pool_carrier
+        self.rescale_carrier = rescale_carrier
 
     def conv2d(
         self, x: Tensor, weights: Tensor, window: Window, groups: int, pad_value: Tensor | None
@@ -315,6 +297,8 @@ class SimArrays(FloatArrays):
         return self._window_sum(x, pool.window)
 
     def rescale(self, acc: Tensor, params: LayerParams) -> Tensor:
+        if self.rescale_carrier == "float64":
+            acc = ops.cast(acc, "float64")
         return rescale(acc, params.scale, params.qmin, params.qmax)
 
     def _carry(self, x: Tensor) -> Tensor:

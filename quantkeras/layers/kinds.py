@@ -57,9 +57,6 @@ class QuantizedDepthwiseConv2D(WeightedLayer, keras.layers.DepthwiseConv2D):
     def kernel_shaped(self, flat: Tensor) -> Tensor:
         return ops.reshape(flat, self.kernel.shape)
 
-    def fit_lsb(self, lsb: Tensor) -> Tensor:
-        return ops.reshape(lsb, (-1, self.depth_multiplier)) if lsb.shape[0] > 1 else lsb
-
     def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
         if len(largest.shape) > 1:
             largest = ops.max(largest)
@@ -72,8 +69,9 @@ class QuantizedDepthwiseConv2D(WeightedLayer, keras.layers.DepthwiseConv2D):
             lsb = ops.min(lsb, axis=tuple(range(len(lsb.shape) - 1)))
         return ops.repeat(lsb, self.depth_multiplier) if lsb.shape[0] > 1 else lsb
 
-    def _alignment_bits(self) -> int:
-        return 0
+    def _alignment_bits(self) -> int | None:
+        by_position = len(self.input_formats[0].lsb().shape) > 1
+        return super()._alignment_bits() if by_position else 0
 
 
 @register(PACKAGE)
@@ -112,9 +110,6 @@ class QuantizedConcatenate(HardwareLayer, keras.layers.Concatenate):
         ]
         return ops.concatenate(parts, axis=-1 if flat else axis)
 
-    def _alignments(self, numbers: LayerNumbers) -> list[Tensor]:
-        return list(numbers.input_lsbs)
-
 
 @register(PACKAGE)
 class QuantizedReLU(HardwareLayer, keras.layers.Layer):
@@ -129,17 +124,20 @@ class QuantizedGlobalAveragePooling2D(HardwareLayer, keras.layers.GlobalAverageP
     """Global average pooling that stands alone: a sum whose 1/n is part of the rescale."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["pool"] = Pool("global_average", keepdims=kwargs.get("keepdims", False))
         super().__init__(*args, **kwargs)
-        self.pool = Pool("global_average", keepdims=self.keepdims)
 
 
 @register(PACKAGE)
 class QuantizedAveragePooling2D(HardwareLayer, keras.layers.AveragePooling2D):
     """Average pooling that stands alone, without padding: a sum whose 1/n is in the rescale."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.pool = Pool("average", Window(_pair(self.pool_size), _pair(self.strides), self.padding))
+    def __init__(
+        self, pool_size: Any, strides: Any = None, padding: str = "valid", **kwargs: Any
+    ) -> None:
+        window = Window(_pair(pool_size), _pair(strides or pool_size), padding)
+        kwargs["pool"] = Pool("average", window)
+        super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
 
 
 def _pair(value: Any) -> tuple[int, int]:

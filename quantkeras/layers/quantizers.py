@@ -272,11 +272,12 @@ class WeightQuantizer(_Quantizer):
         self.factor = self.add_weight(name="factor", shape=(channels,), initializer="ones")
         self.built = True
 
-    def gain(self, floor: Tensor | None) -> Tensor:
+    def gain(self, floor: Tensor | None, unit: Tensor | None) -> Tensor:
         """Multiplier ``s * 2**-k`` per channel (c,), float32, exact.
 
-        floor: (c,) lower limit: below it the bias would not fit its accumulator. Nothing here is
-        divided by a constant, which a graph compiler may turn into an inexact product.
+        floor: (c,) lower limit: below it the bias would not fit its accumulator. unit: power of
+        two, (c,) or (1,), of which it must be a multiple. Nothing here is divided by a constant,
+        which a graph compiler may turn into an inexact product.
         """
         factor = ops.convert_to_tensor(self.factor)
         learned = self.range_mode == "learned"
@@ -285,7 +286,7 @@ class WeightQuantizer(_Quantizer):
         gain = self.raw_gain * ops.abs(factor)
         if floor is not None:
             gain = ops.maximum(gain, floor)
-        return grid_above(gain, self.scale_bits, learned)
+        return grid_above(gain, self.scale_bits, unit, learned)
 
     def fit(self, kernel: np.ndarray, area: int) -> None:
         """Set the gain for a kernel (..., c)."""
@@ -309,7 +310,7 @@ class WeightQuantizer(_Quantizer):
 
     def call(self, kernel: Tensor) -> Tensor:
         """The kernel on its grid, as values."""
-        step = self.gain(None)
+        step = self.gain(None, None)
         return self.integers(kernel, step) * step
 
     def get_config(self) -> dict[str, Any]:
@@ -317,19 +318,23 @@ class WeightQuantizer(_Quantizer):
         return {**super().get_config(), **own}
 
 
-def grid_above(x: Tensor, scale_bits: int, with_gradient: bool) -> Tensor:
-    """Smallest ``s * 2**-k >= x`` with s of scale_bits bits, top bit set; gradient 1.
+def grid_above(
+    x: Tensor, scale_bits: int, unit: Tensor | None = None, with_gradient: bool = False
+) -> Tensor:
+    """Smallest ``s * 2**-k >= x`` with s of scale_bits bits that is a multiple of ``unit``.
 
-    Only exact operations: a power-of-two table, products by powers of two, ceil. A power of two
-    is itself (s = 2**(scale_bits - 1)).
+    unit: a power of two, or None. The gradient, if asked for, is 1. Only exact operations: a
+    power-of-two table, products by powers of two, ceil. A power of two is itself.
     """
 
     def on_grid(x: Tensor) -> tuple[Tensor, Any]:
-        unit = ka.power_of_two_below(ops.maximum(x, 2.0**-100)) * 2.0 ** (1 - scale_bits)
+        step = ka.power_of_two_below(ops.maximum(x, 2.0**-100)) * 2.0 ** (1 - scale_bits)
+        if unit is not None:
+            step = ops.maximum(step, unit)
 
         def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             return args[0] if upstream is None else upstream
 
-        return ops.ceil(x / unit) * unit, grad
+        return ops.ceil(x / step) * step, grad
 
     return ops.custom_gradient(on_grid)(x) if with_gradient else on_grid(x)[0]

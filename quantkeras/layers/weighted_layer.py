@@ -19,6 +19,9 @@ Tensor = Any
 
 FLOAT32_LIMIT = 2.0**24
 BIAS_LIMIT = 2.0**22
+WIDE_BIAS_LIMIT = 2.0**30
+PRODUCT_LIMIT = FLOAT32_LIMIT - BIAS_LIMIT
+FLOAT32_GAIN_BITS = 5
 
 
 class WeightedLayer(HardwareLayer):
@@ -27,7 +30,12 @@ class WeightedLayer(HardwareLayer):
     weight_quantizer: a WeightQuantizer (or its config); explicit_padding: ((top, bottom),
     (left, right)) in place of the stock padding; has_pad_value: the layer has a weight
     ``pad_value`` (c_in,), values, not zero, that stand around the input (they come from an input
-    offset folded into the layer).
+    offset folded into the layer). carrier: ``"float32"`` or ``"float64"``, the type that carries
+    the integer accumulator; :meth:`fit_weights` chooses it.
+
+    In float32 every partial sum stays below 2**24 by construction: the bias takes at most 2**22,
+    and should training bring ``sum |w| max |x|`` of a channel above the rest, its weight step is
+    doubled until it fits. In float64 sums stay below 2**53 for any kernel that fits in memory.
     """
 
     def __init__(
@@ -36,9 +44,11 @@ class WeightedLayer(HardwareLayer):
         weight_quantizer: WeightQuantizer | Mapping[str, Any] | None = None,
         explicit_padding: Sequence[Sequence[int]] | None = None,
         has_pad_value: bool = False,
+        carrier: str = "float32",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.carrier = carrier
         quantizer = deserialized(weight_quantizer)
         self.weight_quantizer = quantizer or WeightQuantizer(name="weight_quantizer")
         self.explicit_padding = None
@@ -70,10 +80,6 @@ class WeightedLayer(HardwareLayer):
             weights = weights * ops.max(largest)
         return ops.sum(weights, axis=axes)
 
-    def fit_lsb(self, lsb: Tensor) -> Tensor:
-        """The accumulator's lsb in a shape that divides the kernel."""
-        return lsb
-
     # -- state -----------------------------------------------------------------------------------------
 
     def _build_core(self, input_shape: Any) -> None:
@@ -93,6 +99,27 @@ class WeightedLayer(HardwareLayer):
         """Set the weight ranges for the present kernel."""
         kernel = ops.convert_to_numpy(self.channel_last(ops.convert_to_tensor(self.kernel)))
         self.weight_quantizer.fit(kernel, self.pool_area)
+        self._choose_carriers()
+
+    def _choose_carriers(self) -> None:
+        """float32 where it costs nothing: no step is enlarged, no gain loses bits that count."""
+        self.carrier = self.rescale_carrier = "float32"
+        if not ka.float64_available():
+            return
+        input_lsb = self.input_formats[0].lsb()
+        lsb = self._accumulator_lsb([input_lsb])
+        gain = self._natural_gain(lsb, None)
+        if not self._always_narrow():
+            doubling = self._doubling(self._step(gain), lsb, input_lsb)
+            self.carrier = "float64" if float(ops.max(doubling)) > 1 else "float32"
+        quantizer = self.output_quantizer
+        if quantizer is not None and quantizer.value_bits > 8:
+            self.carrier = "float64"  # the limit of the bias would show in so many bits
+        if self.carrier == "float64" or self.sums_in_float64:
+            self.rescale_carrier = "float64"
+        elif quantizer is not None:
+            bits = float(ops.min(gain / self._gain_unit(lsb, quantizer.lsb())))
+            self.rescale_carrier = "float32" if bits >= 2 ** (FLOAT32_GAIN_BITS - 1) else "float64"
 
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
         flat = ops.convert_to_numpy(self.channel_last(ops.convert_to_tensor(self.kernel)))
@@ -124,9 +151,8 @@ class WeightedLayer(HardwareLayer):
         flat = self.channel_last(ops.convert_to_tensor(self.kernel))
         numbers.qkernel = self.kernel_shaped(self.weight_quantizer.integers(flat, numbers.step))
         if self.bias is not None:
-            numbers.qbias = ka.round_through(
-                self.bias / (numbers.step * numbers.lsb), -2.0**30, 2.0**30
-            )
+            bias = self.bias / (numbers.step * numbers.lsb)
+            numbers.qbias = ka.round_through(bias, -WIDE_BIAS_LIMIT, WIDE_BIAS_LIMIT)
         if self.has_pad_value:
             source = self.input_formats[0]
             low, high = source.limits
@@ -139,20 +165,46 @@ class WeightedLayer(HardwareLayer):
         """Input channels are summed, so they are aligned to the finest of them: a scalar."""
         return ops.min(lsbs[0])
 
-    def _present_gain(self, lsb: Tensor) -> Tensor:
+    def _present_gain(self, lsb: Tensor, lsbs: list[Tensor], unit: Tensor | None) -> Tensor:
+        gain = self._natural_gain(lsb, unit)
+        if self.carrier == "float64" or self._always_narrow():
+            return gain
+        return gain * self._doubling(self._step(gain), lsb, lsbs[0])
+
+    def _natural_gain(self, lsb: Tensor, unit: Tensor | None) -> Tensor:
+        """The gain without any doubling."""
         floor = None
         if self.bias is not None:
-            floor = ops.stop_gradient(ops.abs(self.bias) / (lsb * (BIAS_LIMIT * self.pool_area)))
-        return self.weight_quantizer.gain(floor)
+            limit = BIAS_LIMIT if self.carrier == "float32" else WIDE_BIAS_LIMIT
+            floor = ops.stop_gradient(ops.abs(self.bias) / (lsb * (limit * self.pool_area)))
+        return self.weight_quantizer.gain(floor, unit)
+
+    def _doubling(self, step: Tensor, lsb: Tensor, input_lsb: Tensor) -> Tensor:
+        """Power of two (c,) by which a step must grow for the products to fit; 1 almost always.
+
+        The sums are of integers in float64, so exact in any order. With the step doubled j times
+        the integers are at most half a unit above their 2**j-th part each.
+        """
+        kernel = ops.abs(ops.stop_gradient(ops.convert_to_tensor(self.kernel)))
+        flat = ka.round_half_up(self.channel_last(kernel) / ops.stop_gradient(step))
+        wide = "float64" if ka.float64_available() else "float32"
+        area = 1 if self.sums_in_float64 else self.pool_area
+        largest = ops.cast(input_lsb * float(self.input_formats[0].largest * area), wide)
+        lsb = ops.cast(lsb, wide)
+        weights = ops.cast(self.kernel_shaped(flat), wide)
+        sums = ops.reshape(self.weight_sums(weights, largest), (-1,)) / lsb
+        halves = 0.5 * self.weight_quantizer.fan_in * ops.max(largest) / ops.min(lsb)
+        ratio = ops.cast(sums / ops.maximum(PRODUCT_LIMIT - halves, 1.0), "float32")
+        grown = 2 * ka.power_of_two_below(ops.maximum(ratio, 1.0))
+        return ops.where(sums <= PRODUCT_LIMIT, ops.ones_like(grown), grown)
 
     def _step(self, gain: Tensor) -> Tensor:
         return gain * float(self.pool_area)
 
     def _params(self, numbers: LayerNumbers) -> LayerParams:
         params = super()._params(numbers)
-        params.input_shifts = ()
-        params.weights = numbers.qkernel / self.fit_lsb(numbers.lsb)
-        params.bias = numbers.qbias
+        params.weights = numbers.qkernel
+        params.bias = None if numbers.qbias is None else numbers.qbias * numbers.lsb
         params.pad_value = numbers.qpad_value
         return params
 
@@ -165,30 +217,6 @@ class WeightedLayer(HardwareLayer):
 
     def _float_gain(self, y: Tensor) -> Tensor:
         return y
-
-    def _run(self, numbers: LayerNumbers, xs: Sequence[Tensor], training: bool | None) -> Tensor:
-        """In float32 where the bound of the present weights allows it, else in float64."""
-        params = self._params(numbers)
-        if training or not ka.float64_available() or self._always_narrow():
-            return self._run_in("float32", params, numbers, xs)
-        return ops.cond(
-            self._accumulator_bound(numbers, params) < FLOAT32_LIMIT,
-            lambda: self._run_in("float32", params, numbers, xs),
-            lambda: self._run_in("float64", params, numbers, xs),
-        )
-
-    def _accumulator_bound(self, numbers: LayerNumbers, params: LayerParams) -> Tensor:
-        """Upper bound of every partial sum: the greatest ``sum |w| max |x| + |bias|``, float32.
-
-        A float32 sum of n non-negative terms is too small by at most a factor 1 + n * 2**-24; the
-        last factor covers that for fan-ins up to 2**16.
-        """
-        largest = float(self.input_formats[0].largest) * numbers.input_lsbs[0]
-        weights = ops.stop_gradient(ops.abs(params.weights))
-        bound = ops.max(self.weight_sums(weights, largest))
-        if numbers.qbias is not None:
-            bound = bound + ops.max(ops.stop_gradient(ops.abs(numbers.qbias)))
-        return bound * (1 + 2.0**-7)
 
     def _always_narrow(self) -> bool:
         """Whether no choice of weights can leave float32."""
@@ -215,4 +243,5 @@ class WeightedLayer(HardwareLayer):
             "weight_quantizer": keras.saving.serialize_keras_object(self.weight_quantizer),
             "explicit_padding": self.explicit_padding,
             "has_pad_value": self.has_pad_value,
+            "carrier": self.carrier,
         }
