@@ -7,7 +7,7 @@ committed, `load()` and a training entry `python -m model_zoo.NAME train --data 
     model = resnet8.load()
     (x_train, y_train), (x_test, y_test) = cifar10_demo()
 
-Importing this package costs NumPy only; Keras comes with the first network.
+Importing this package is free: NumPy comes with the images, Keras with the first network.
 """
 
 from typing import TYPE_CHECKING

@@ -1,10 +1,14 @@
-"""ResNet8 for CIFAR-10: the image classification network of MLPerf Tiny, 78,426 parameters.
+r"""ResNet8 for CIFAR-10: the image classification network of MLPerf Tiny, 78,426 parameters.
 
 A 3x3 convolution of 16 filters and three residual stacks of 16, 32 and 64; the last two halve the
 image, with a 1x1 convolution on their shortcut. Raw images go in: (32, 32, 3), 0..255, no
 preprocessing; the first layer divides by 255.
 
-    python -m model_zoo.resnet8 train --data DIR
+The weights of the package come from a training and a second, shorter one that goes on from it:
+
+    python -m model_zoo.resnet8 train --data DIR --out first.keras
+    python -m model_zoo.resnet8 train --data DIR --start first.keras --epochs 12 \
+        --learning-rate 0.05 --shift 3 --seed 1
 """
 
 from __future__ import annotations

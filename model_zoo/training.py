@@ -139,11 +139,15 @@ def train(
 
 
 def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """SGD whose rate rises from 0 in `warmup_epochs` and falls to 0 along half a cosine."""
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    """SGD whose rate rises from 0 in `warmup_epochs` and falls to 0 along half a cosine.
+
+    In a short training at most half of the steps are warm-up.
+    """
+    steps = recipe.epochs * steps_per_epoch
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
-        decay_steps=recipe.epochs * steps_per_epoch - warmup,
+        decay_steps=steps - warmup,
         warmup_target=recipe.learning_rate,
         warmup_steps=warmup,
     )

@@ -15,6 +15,7 @@ _PUBLIC = {
     "calibrate": "quantkeras.api",
     "convert": "quantkeras.api",
     "load_model": "quantkeras.api",
+    "save_model": "quantkeras.api",
     "verify": "quantkeras.api",
     "QuantizationParams": "quantkeras.params",
     "FixedPoint": "quantkeras.numerics",
@@ -33,6 +34,7 @@ __all__ = [
     "load_model",
     "quantize",
     "sanitize",
+    "save_model",
     "verify",
 ]
 

@@ -1,4 +1,4 @@
-"""The public verbs: quantize, calibrate, convert, verify, load_model."""
+"""The public verbs: quantize, calibrate, convert, verify, load_model, save_model, sanitize."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ from typing import Any
 import keras
 import numpy as np
 
-from sanitize import sanitize_graph
+from sanitize import sanitize, sanitize_graph
 from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
 from .build import build_model
 from .calibration import calibrate, calibrate_on, open_samples
+from .conversion import convert, verify
 from .errors import NonFiniteError, QuantizationError
+from .model_io import load_model, save_model
 from .params import QuantizationParams
 from .plan import Plan, make_plan
 
-__all__ = ["calibrate", "quantize"]
+__all__ = [
+    "calibrate",
+    "convert",
+    "load_model",
+    "quantize",
+    "sanitize",
+    "save_model",
+    "verify",
+]
 
 
 def quantize(

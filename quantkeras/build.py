@@ -65,7 +65,8 @@ class _Builder:
         layer = ql.InputQuantizer(
             bits=self.qparams.input_bits,
             signed=dtype != "uint8",
-            per_channel=not (integer or self.qparams.per_tensor_activations),
+            per_channel=not (integer or self.qparams.per_tensor_activations)
+            and self.plan.keeps_channels(name),
             integer_input=integer,
             range_mode="frozen" if integer else self.qparams.ranges,
             name=self._name(f"{name}/quantizer"),
@@ -92,7 +93,9 @@ class _Builder:
     def _add_block(self, block: Block) -> None:
         key = block.core.share or block.name
         if key not in self.layers:
-            self.layers[key] = (block, quantized_layer(block, self.qparams, self._name(block.name)))
+            per_channel = self.plan.keeps_channels(block.output)
+            layer = quantized_layer(block, self.qparams, self._name(block.name), per_channel)
+            self.layers[key] = (block, layer)
         inputs = tuple(self.value[v] for v in block.core.inputs)
         source = tuple(dict.fromkeys(s for node in block.nodes for s in node.source))
         shape = self.plan.graph.shape_of(block.output)
@@ -130,8 +133,13 @@ class _Builder:
         return wish.replace("/", "_")
 
 
-def quantized_layer(block: Block, qparams: QuantizationParams, name: str) -> Any:
-    """The quantized Keras layer of a block, not built yet."""
+def quantized_layer(
+    block: Block, qparams: QuantizationParams, name: str, per_channel: bool = True
+) -> Any:
+    """The quantized Keras layer of a block, not built yet.
+
+    per_channel: whether formats per channel are possible for its output.
+    """
     core, settings = block.core, block.settings
     relu = block.absorbed("relu")
     pool = _pool(block)
@@ -140,7 +148,7 @@ def quantized_layer(block: Block, qparams: QuantizationParams, name: str) -> Any
         output = ql.OutputQuantizer(
             bits=block.bits,
             signed=block.signed,
-            per_channel=not settings.per_tensor_activations,
+            per_channel=per_channel and not settings.per_tensor_activations,
             range_mode=qparams.ranges,
             name="output_quantizer",
         )

@@ -85,6 +85,23 @@ class Plan:
         """Whether integers flow in this value."""
         return producer_of(value) in self._integer
 
+    def keeps_channels(self, value: str) -> bool:
+        """Whether formats per channel are possible for a value.
+
+        They are not where channels are moved off the last axis and then pooled or padded: one
+        window would see several formats.
+        """
+        waiting = [(producer_of(value), False)]
+        while waiting:
+            name, moved = waiting.pop()
+            for user in self.graph.consumers(name):
+                if user.name not in self.movements:
+                    continue
+                if moved and user.kind in ("max_pool", "pad"):
+                    return False
+                waiting.append((user.name, moved or _moves_channels(self.graph, user)))
+        return True
+
     @property
     def stops(self) -> tuple[FloatNode, ...]:
         """Float nodes that themselves are the reason, not merely behind one."""
@@ -301,6 +318,15 @@ def _follows_input(graph: Graph, node: Node) -> bool:
     while source.kind in MOVEMENTS:
         source = graph[source.inputs[0]]
     return source.kind == "input"
+
+
+def _moves_channels(graph: Graph, node: Node) -> bool:
+    """Whether a movement takes channels off the last axis."""
+    if node.kind == "permute":
+        return bool(node.attrs["dims"][-1] != len(node.shape) - 1)
+    if node.kind in ("flatten", "reshape"):
+        return graph.shape_of(node.inputs[0])[-1] != node.shape[-1]
+    return False
 
 
 def _is_final_function(graph: Graph, node: Node) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("exactness", "harness")
+
 settings.register_profile(
     "ci",
     derandomize=True,

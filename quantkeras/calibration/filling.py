@@ -38,6 +38,9 @@ def only_reader(graph: Graph, name: str) -> tuple[WeightedLayer, list[Node]] | N
     layer = node.attrs.get("layer")
     if not isinstance(layer, WeightedLayer) or node.share is not None:
         return None
+    channels = np.arange(graph[name].shape[-1])
+    if _moved(channels, graph[name], path) is None:
+        return None
     return layer, path
 
 
@@ -56,7 +59,9 @@ def fill_range(graph: Graph, name: str, largest: np.ndarray) -> np.ndarray:
     largest = np.asarray(largest, np.float64)
     factor = np.broadcast_to(_wanted_factor(quantizer, largest), before.shape)
     change = layer.scale_output(factor)
-    reader.divide_input(_moved(np.asarray(quantizer.ratio) / before, graph[name], path))
+    moved = _moved(np.asarray(quantizer.ratio) / before, graph[name], path)
+    assert moved is not None
+    reader.divide_input(moved)
     return largest * (change if largest.ndim else change[0])
 
 
@@ -68,8 +73,11 @@ def _wanted_factor(quantizer: OutputQuantizer, largest: np.ndarray) -> np.ndarra
     return np.minimum(np.exp2(exponents) * top / largest, 2.0)
 
 
-def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray:
-    """A per-channel array of ``source`` as it lies behind the movements of ``path``."""
+def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | None:
+    """A per-channel array of ``source`` as it lies behind the movements of ``path``.
+
+    (c,) for the last axis there; None if it would differ by position.
+    """
     if not path:
         return ratio
     if (ratio == ratio[0]).all():
@@ -80,7 +88,10 @@ def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray:
             array = np.broadcast_to(array, shape).reshape(node.shape)
         elif node.kind == "permute":
             array = np.broadcast_to(array, shape).transpose(node.attrs["dims"])
-        elif array.ndim > 1:  # pooling and padding: written out again for the new size
-            array = np.broadcast_to(array.reshape(-1, shape[-1])[0], node.shape)
+        if array.ndim > 1:
+            rows = array.reshape(-1, array.shape[-1])
+            array = rows[0] if (rows == rows[0]).all() else array
+        if array.ndim > 1 and node.kind in ("max_pool", "pad"):
+            return None
         shape = node.shape
-    return array
+    return array if array.ndim == 1 else None

@@ -1,3 +1,7 @@
-"""Lowering."""
+"""Lowering of quantized Keras models to integer programs, and the proof that both agree."""
+
 from .convert import convert
-__all__ = ["convert"]
+from .verify import verify
+from .verify_report import FirstDifference, LayerResult, VerifyReport
+
+__all__ = ["FirstDifference", "LayerResult", "VerifyReport", "convert", "verify"]

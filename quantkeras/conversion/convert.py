@@ -83,7 +83,7 @@ class _Converter:
             )
         found = layer.output_format(node.shape).numpy().compact()
         scale = None if layer.integer_input else _array(layer.scale, np.float32)
-        self.inputs.append(ProgramInput(source.name, node.shape, found, scale))
+        self.inputs.append(ProgramInput(source.name, self._shape(node.name), found, scale))
         self.formats[node.name] = found
         self.alias[node.name] = source.name
 
@@ -100,7 +100,7 @@ class _Converter:
                 params=params,
                 inputs=self._sources(node),
                 output_format=None if output is None else output.numpy().compact(),
-                output_shape=node.shape,
+                output_shape=self._shape(node.name),
                 output_scale=scale,
                 source=node.source,
                 weight_bits=layer.weight_quantizer.bits if isinstance(layer, WeightedLayer) else 0,
@@ -113,20 +113,20 @@ class _Converter:
             self.alias[node.name] = self.alias[producer_of(source)]
             self.formats[node.name] = self._format(source)
             return
-        shape = self.graph.shape_of(source)
+        shape, output_shape = self._shape(source), self._shape(node.name)
         found = self._format(source)
         assert found is not None
         if node.kind in ("flatten", "reshape"):
-            found = found.reshape(shape, node.shape)
+            found = found.reshape(shape, output_shape)
         elif node.kind == "permute":
             found = found.permute(shape, node.attrs["dims"])
         layer = ProgramLayer(
             node.name,
-            _movement_spec(node),
+            _movement_spec(node, output_shape),
             LayerParams(qmin=found.qmin, qmax=found.qmax),
             self._sources(node),
             found,
-            node.shape,
+            output_shape,
             source=node.source,
         )
         self._append(layer)
@@ -138,9 +138,9 @@ class _Converter:
             found = self._format(node.inputs[0])
             assert found is not None
             params = LayerParams(qmin=found.qmin, qmax=found.qmax)
-            name = node.name
+            name, shape = node.name, self._shape(node.name)
             self.layers.append(
-                ProgramLayer(name, LayerSpec("identity"), params, (source,), found, node.shape)
+                ProgramLayer(name, LayerSpec("identity"), params, (source,), found, shape)
             )
             self.alias[producer_of(node.inputs[0])] = name
 
@@ -156,7 +156,18 @@ class _Converter:
         return self.formats[producer_of(value)]
 
     def _shapes(self, node: Node) -> list[tuple[int, ...]]:
-        return [self.graph.shape_of(value) for value in node.inputs]
+        return [self._shape(value) for value in node.inputs]
+
+    def _shape(self, value: str) -> tuple[int, ...]:
+        """Unbatched shape of a value; QuantizationError where a size is not known."""
+        shape = self.graph.shape_of(value)
+        known = tuple(size for size in shape if size is not None)
+        if len(known) != len(shape):
+            raise QuantizationError(
+                f"{value!r} has the shape {shape}: a program needs known sizes. Rebuild the float "
+                "model with a keras.Input of fixed size, load its weights, and quantize that."
+            )
+        return known
 
     def _left_behind(self, node: Node) -> FloatTail:
         layer = node.attrs.get("layer")
@@ -177,9 +188,8 @@ class _Converter:
             for name in _dequantizers_before(self.graph, value):
                 source = producer_of(self.graph[name].inputs[0])
                 outputs[self.alias[source]] = None
-        return Program(
-            tuple(self.inputs), tuple(self.layers), tuple(outputs), tuple(self.tail), self.graph.name
-        )
+        inputs, layers, tail = tuple(self.inputs), tuple(self.layers), tuple(self.tail)
+        return Program(inputs, layers, tuple(outputs), tail, self.graph.name)
 
 
 def layer_params(
@@ -214,11 +224,9 @@ def _input_shifts(
 ) -> tuple[np.ndarray | None, ...]:
     """Left shifts into the accumulator's frac, per input; None where nothing moves."""
     targets: list[np.ndarray] = [acc_frac] * len(formats)
-    if isinstance(layer, QuantizedConcatenate) and acc_frac.size > 1:
-        axis = layer.core_spec().axis
-        edges = np.cumsum([shape[axis] for shape in shapes])[:-1]
-        along = axis if acc_frac.ndim > 1 else -1
-        targets = np.split(acc_frac, edges, axis=along)
+    if isinstance(layer, QuantizedConcatenate) and layer.joins_channels:
+        edges = np.cumsum([shape[-1] for shape in shapes])[:-1]
+        targets = np.split(acc_frac, edges)
     elif hasattr(layer, "depth_multiplier") and acc_frac.size > 1:
         targets = [acc_frac[:: layer.depth_multiplier]]
     shifts: list[np.ndarray | None] = []
@@ -242,7 +250,8 @@ def _scale_and_shift(layer: HardwareLayer, numbers: LayerNumbers) -> tuple[np.nd
     return scale.astype(np.int64), (layer.scale_bits - exponent).astype(np.int64)
 
 
-def _movement_spec(node: Node) -> LayerSpec:
+def _movement_spec(node: Node, shape: tuple[int, ...]) -> LayerSpec:
+    """shape: unbatched, of the output."""
     if node.kind == "max_pool":
         window = Window(node.attrs["size"], node.attrs["strides"], node.attrs["padding"])
         return LayerSpec("identity", pool=Pool("max", window))
@@ -251,7 +260,7 @@ def _movement_spec(node: Node) -> LayerSpec:
     if node.kind == "permute":
         return LayerSpec("permute", dims=tuple(node.attrs["dims"]))
     if node.kind == "reshape":
-        return LayerSpec("reshape", shape=tuple(node.shape))
+        return LayerSpec("reshape", shape=shape)
     return LayerSpec("flatten")
 
 

@@ -170,10 +170,10 @@ class HardwareLayer(keras.layers.Layer):
         return LayerNumbers(lsbs, lsb, gain, step, output_lsb, multiplier, clip)
 
     def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
-        """Inputs are aligned to the finest of them, element by element."""
-        finest = lsbs[0]
+        """Inputs are aligned to the finest of them, channel by channel."""
+        finest = _per_channel(lsbs[0])
         for other in lsbs[1:]:
-            finest = ops.minimum(finest, other)
+            finest = ops.minimum(finest, _per_channel(other))
         return finest
 
     def _gain_unit(self, lsb: Tensor, output_lsb: Tensor | None) -> Tensor | None:
@@ -272,6 +272,11 @@ class HardwareLayer(keras.layers.Layer):
             "scale_bits": self.scale_bits,
             "rescale_carrier": self.rescale_carrier,
         }
+
+
+def _per_channel(lsb: Tensor) -> Tensor:
+    """The finest step of each channel, where steps differ by position as well."""
+    return ops.min(lsb, axis=tuple(range(len(lsb.shape) - 1))) if len(lsb.shape) > 1 else lsb
 
 
 def deserialized(value: Any) -> Any:

@@ -287,6 +287,9 @@ class SimArrays(FloatArrays):
     def dense(self, x: Tensor, weights: Tensor) -> Tensor:
         return super().dense(self._carry(x), self._carry(weights))
 
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().add(self._carry(x), self._carry(y))
+
     def relu(self, x: Tensor, max_value: Tensor | None) -> Tensor:
         return super().relu(x, None if max_value is None else self._carry(max_value))
 

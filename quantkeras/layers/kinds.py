@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from ..numerics.layer import LayerSpec, Pool, Window
+from . import keras_arrays as ka
 from .hardware_layer import HardwareLayer
 from .numbers import LayerNumbers
 from .quantizers import PACKAGE
@@ -87,7 +88,15 @@ class QuantizedDense(WeightedLayer, keras.layers.Dense):
 
 @register(PACKAGE)
 class QuantizedAdd(HardwareLayer, keras.layers.Add):
-    """Add [ReLU] [average pool]: the inputs are shifted to a common frac and summed."""
+    """Add [ReLU] [average pool]: the inputs are shifted to a common frac and summed.
+
+    How far the steps of the inputs lie apart is not bounded, hence float64.
+    """
+
+    carrier = "float64" if ka.float64_available() else "float32"
+
+    def _default_rescale_carrier(self) -> str:
+        return self.carrier
 
     def core_spec(self) -> LayerSpec:
         return LayerSpec("add")
@@ -101,14 +110,18 @@ class QuantizedConcatenate(HardwareLayer, keras.layers.Concatenate):
         return LayerSpec("concat", axis=self.axis if self.axis < 0 else self.axis - 1)
 
     def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
-        axis = self.core_spec().axis
-        last = axis in (-1, len(self._input_shapes[0]) - 1)
-        flat = last and all(len(lsb.shape) <= 1 for lsb in lsbs)
+        if not self.joins_channels:
+            return super()._accumulator_lsb(lsbs)
         parts = [
-            ops.broadcast_to(lsb, shape[-1:] if flat else shape)
+            ops.broadcast_to(super(QuantizedConcatenate, self)._accumulator_lsb([lsb]), shape[-1:])
             for lsb, shape in zip(lsbs, self._input_shapes, strict=True)
         ]
-        return ops.concatenate(parts, axis=-1 if flat else axis)
+        return ops.concatenate(parts)
+
+    @property
+    def joins_channels(self) -> bool:
+        """Whether the inputs are joined along the last axis."""
+        return self.core_spec().axis in (-1, len(self._input_shapes[0]) - 1)
 
 
 @register(PACKAGE)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..errors import QuantizationError
 from ..numerics.formats import Format
 
 Tensor = Any
@@ -105,8 +106,20 @@ def _keep(array: Tensor, source: Sequence[int | None], target: Sequence[int | No
     return array
 
 
+def _keep_channels(
+    array: Tensor, source: Sequence[int | None], target: Sequence[int | None]
+) -> Tensor:
+    """For layers that join or add positions: they need one format per channel or tensor."""
+    if len(array.shape) > 1:
+        raise QuantizationError(
+            f"a tensor of shape {tuple(source)} is pooled or padded, but its formats differ by "
+            "position (its channels were moved); quantize it per tensor, with per_channel=False"
+        )
+    return _keep(array, source, target)
+
+
 def _reshaped(array: Tensor, source: Sequence[int | None], target: Sequence[int | None]) -> Tensor:
-    if len(array.shape) == 0:
+    if array.shape in ((), (1,)) or (len(array.shape) == 1 and source[-1] == target[-1]):
         return array
     return ops.reshape(ops.broadcast_to(array, source), target)
 
@@ -124,11 +137,13 @@ def _moved(operation: Any) -> Callable[..., Tensor] | None:
 
         def permuted(array: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
             del target
-            if len(array.shape) == 0 or order[-1] == len(order) - 1 and len(array.shape) == 1:
+            if array.shape in ((), (1,)) or order[-1] == len(order) - 1 and len(array.shape) == 1:
                 return array
             return ops.transpose(ops.broadcast_to(array, source), order)
 
         return permuted
+    if isinstance(operation, _POSITIONS_JOINING):
+        return _keep_channels
     if isinstance(operation, _VALUE_KEEPING):
         return _keep
     if isinstance(operation, layers.Activation) and operation.activation is keras.activations.linear:
@@ -142,6 +157,9 @@ _VALUE_KEEPING = (
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.Identity,
+)
+
+_POSITIONS_JOINING = (
     keras.layers.MaxPooling2D,
     keras.layers.ZeroPadding2D,
     keras.layers.Cropping2D,

@@ -119,10 +119,9 @@ def clone_layer(layer: Any, name: str) -> Any:
     A layer that cannot be made from its configuration is used again itself, with a warning: the new
     model then shares its weights with the old one.
     """
-    if isinstance(layer, keras.layers.Lambda) and type(layer) is keras.layers.Lambda:
+    if type(layer) is keras.layers.Lambda:
         return keras.layers.Lambda(
             layer.function,
-            output_shape=layer._output_shape,
             mask=layer.mask,
             arguments=layer.arguments,
             name=name,

@@ -12,7 +12,7 @@ from model_zoo.datasets import load_mnist
 
 MOST_BYTES = {"resnet8": 1_000_000, "mobilenet_tiny": 1_000_000, "mlp": 500_000}
 # Share of the 1,000 embedded test images that float arithmetic gets right, less a point of slack.
-LEAST_ACCURACY = {"resnet8": 0.84, "mobilenet_tiny": 0.84}
+LEAST_ACCURACY = {"resnet8": 0.83, "mobilenet_tiny": 0.825}
 
 
 @pytest.mark.parametrize("name", TRAINED)

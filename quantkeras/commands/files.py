@@ -1,0 +1,90 @@
+"""Files that commands read and write: what they are, and how nothing is lost in writing."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..calibration.batches import SampleError
+from ..errors import ModelFileError
+
+MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+PROGRAM_SUFFIX = ".qkp"
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is an integer program; by its contents, as far as they can be read."""
+    if not zipfile.is_zipfile(path):
+        return path.suffix == PROGRAM_SUFFIX  # damaged or missing: reading it says so
+    with zipfile.ZipFile(path) as archive:
+        return "program.json" in archive.namelist()
+
+
+def check_output(path: Path, suffixes: Sequence[str], sources: Sequence[Path | None] = ()) -> None:
+    """Raise ModelFileError, before any work is done, where an output cannot be written.
+
+    sources: files that the command reads; the output must be none of them.
+    """
+    allowed = " or ".join(f"*{suffix}" for suffix in suffixes)
+    if path.suffix.lower() not in suffixes:
+        hint = ""
+        if path.name.isdigit():
+            hint = f"; for {path.name} bits of output use --output_bits {path.name}"
+        raise ModelFileError(f"output {path}: its name has to be {allowed}{hint}")
+    if path.is_dir():
+        raise ModelFileError(f"output {path} is a folder: choose the name of a file")
+    folder = path.parent
+    if not folder.exists():
+        raise ModelFileError(f"output {path}: there is no folder {folder}; make it first")
+    if not folder.is_dir():
+        raise ModelFileError(f"output {path}: {folder} is a file; choose another folder")
+    if not os.access(folder, os.W_OK):
+        raise ModelFileError(f"output {path}: nothing may be written in {folder}")
+    for source in sources:
+        if source is not None and path.exists() and source.exists() and path.samefile(source):
+            raise ModelFileError(
+                f"output {path} is the file that is read: choose another name, so that it stays"
+            )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, moved there at the end; if anything fails, `path` stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """An .npz archive; unlike numpy.savez it takes any names."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file with one line end at its end."""
+    with replacing(path) as temporary:
+        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Says in messages about samples which file they come from."""
+    try:
+        yield
+    except SampleError as error:
+        if path is None or str(path) in str(error):
+            raise
+        raise SampleError(f"{path}: {error}") from error

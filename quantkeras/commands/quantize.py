@@ -1,0 +1,129 @@
+"""`quantkeras quantize`: a float model file -> a calibrated quantized model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..params import QuantizationParams
+from .files import MODEL_SUFFIXES, check_output, naming
+from .keras_import import import_keras
+
+HELP = "quantize a Keras model and calibrate it with samples"
+EXAMPLES = """\
+  quantkeras quantize -m net.h5 -sa samples.npz
+      8 bits everywhere; writes net_i8_w8_a8.h5
+  quantkeras quantize -m net.keras -i 8 -w 4 -a 4 -sa samples.npz -bs 128 -e 2 -o net4.keras
+  quantkeras quantize -m net.h5 --params qparams.json --float_layers head,head_softmax --strict"""
+
+SETTINGS = (
+    "input_weight_bits",
+    "weight_bits",
+    "activation_bits",
+    "output_bits",
+    "last_output_bits",
+    "buffer_bits",
+    "scale_bits",
+    "input_bits",
+    "input_dtype",
+    "weight_range",
+    "observer",
+    "per_tensor_activations",
+)
+"""Fields of QuantizationParams that have an option of the same name."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add = parser.add_argument
+    add("-m", "--model", type=Path, required=True, help="float model, .keras or .h5")
+    add("-o", "--output", "-s", "--save_name", type=Path, help="file to write (.keras or .h5)")
+    bits = parser.add_argument_group("bits (2 to 8, or 16; default 8)")
+    add = bits.add_argument
+    add("-i", "--input_weight_bits", type=int, metavar="N", help="weights of the first layer")
+    add("-w", "--weight_bits", type=int, metavar="N", help="weights of the other layers")
+    add("-a", "--activation_bits", type=int, metavar="N", help="outputs behind an activation")
+    add("--output_bits", type=int, metavar="N", help="outputs of layers without an activation")
+    add(
+        "-lob",
+        "--last_output_bits",
+        type=int,
+        metavar="N",
+        help="output of the last layer (default: its accumulator)",
+    )
+    add("-b", "--buffer_bits", type=int, metavar="N", help="accumulators, 16 to 32 (default 32)")
+    add("--scale_bits", type=int, metavar="N", help="output scales, 1 to 16 (default 8)")
+    add("--input_bits", type=int, metavar="N", help="inputs that are floats")
+    choices = parser.add_argument_group("choices")
+    add = choices.add_argument
+    add("-id", "--input_dtype", help="auto (what the samples are), uint8, int8 or float32")
+    add(
+        "--per_tensor_activations",
+        action="store_const",
+        const=True,
+        help="one format per activation, instead of one per channel",
+    )
+    add("--weight_range", help="minmax or mse")
+    add("--observer", help="minmax, moving_average, percentile, mse or sqnr; percentile:99.9")
+    add("--float_layers", metavar="A,B", help="layers to keep in float; patterns such as head*")
+    add("--params", type=Path, metavar="JSON", help="file of settings; options above override it")
+    add("--strict", action="store_true", help="fail if a layer cannot be quantized")
+    calibration = parser.add_argument_group("calibration")
+    add = calibration.add_argument
+    add("-sa", "--samples", type=Path, metavar="NPZ", help=".npz or .npy (default: random)")
+    add("-ns", "--num_samples", type=int, default=1024, metavar="N", help="(default 1024)")
+    add("-bs", "--batch_size", type=int, metavar="N", help="samples at a time")
+    add("-e", "--epochs", type=int, default=1, metavar="N", help="(default 1)")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Quantize, calibrate, save."""
+    params = settings(args)
+    output = args.output or default_output(args.model, params)
+    check_output(output, MODEL_SUFFIXES, [args.model, args.samples])
+    import_keras()
+    from ..api import load_model, quantize, save_model
+    from ..layers import HardwareLayer
+
+    model = load_model(args.model)
+    with naming(args.samples):
+        quantized = quantize(
+            model,
+            params,
+            args.samples,
+            args.num_samples,
+            args.batch_size,
+            args.epochs,
+            strict=args.strict,
+        )
+    save_model(quantized, output)
+    count = sum(isinstance(layer, HardwareLayer) for layer in quantized.layers)
+    print(f"{output}: {count} quantized layers, {_widths(params)}")
+    return 0
+
+
+def settings(args: argparse.Namespace) -> QuantizationParams:
+    """The file of settings, if there is one, with the options on top."""
+    config: dict[str, Any] = {}
+    if args.params is not None:
+        config = QuantizationParams.load(args.params).to_config()
+    given = {name: getattr(args, name) for name in SETTINGS}
+    config |= {name: value for name, value in given.items() if value is not None}
+    if args.float_layers is not None:
+        names = [name.strip() for name in args.float_layers.split(",")]
+        config["float_layers"] = [name for name in names if name]
+    return QuantizationParams.from_config(config)
+
+
+def default_output(model: Path, params: QuantizationParams) -> Path:
+    """``net.h5`` -> ``net_i8_w8_a8.h5``, in the same folder."""
+    widths = f"i{params.input_weight_bits}_w{params.weight_bits}_a{params.activation_bits}"
+    return model.with_name(f"{model.stem}_{widths}{model.suffix}")
+
+
+def _widths(params: QuantizationParams) -> str:
+    return (
+        f"weights {params.weight_bits} bits (first layer {params.input_weight_bits}), "
+        f"activations {params.activation_bits} bits"
+    )

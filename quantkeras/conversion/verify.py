@@ -1,0 +1,267 @@
+"""verify: do the Keras model and the integer program give the same numbers, layer by layer?
+
+Both run on the same samples. Of every hardware layer the value that Keras computes, float32, is
+compared with what the program's integer is worth, float32 as well: where the formats agree, equal
+values are equal integers, and no rounding stands between. The result is told in integers: values
+divided by the layer's lsb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from sanitize.graph import Graph, producer_of
+from sanitize.keras_io import read_keras
+
+from ..errors import QuantizationError
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer
+from ..numerics.formats import Format
+from ..progress import progress_bar
+from ..runtime import Program, ProgramInput, ProgramLayer
+from ..twins import view
+from .convert import convert
+from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
+from .verify_samples import open_for_both, pieces
+
+Array = npt.NDArray[Any]
+
+
+def verify(
+    qmodel: keras.Model,
+    program: Program,
+    samples: Any = None,
+    num_samples: int | None = 256,
+    batch_size: int | None = None,
+) -> VerifyReport:
+    """Compare a quantized model with its program on the integers of every hardware layer.
+
+    samples: as for `calibrate`; None draws random ones that fill the ranges of the inputs, and
+    somewhat more. num_samples: at most so many, None for all. batch_size: samples at a time; less
+    where the tensors of all layers would take too much memory.
+    Also compared: what ``qmodel.predict`` returns, for outputs that are dequantized integers.
+
+    Raises QuantizationError if the program was not made from this model, and for bad samples.
+    """
+    if not isinstance(program, Program):
+        raise QuantizationError(
+            f"verify takes a quantized model and its Program, not {type(program).__name__}; "
+            "make it with convert(model), or read a file with Program.load"
+        )
+    expected = convert(qmodel)
+    check_same_structure(qmodel.name, expected, program)
+    graph = read_keras(qmodel)
+    comparisons = [_Comparison.of(expected, program, name) for name in program.shapes]
+    values = [_keras_value(graph, c.tensor) for c in comparisons]
+    outputs = _predicted(graph, program)
+    ends = {c.tensor: c for c in comparisons}
+    predictions = {
+        index: _Comparison(f"predict: {name}", tensor, *ends[tensor].measures())
+        for index, (name, tensor) in outputs.items()
+    }
+    model = view(graph, lambda layer: layer.call, values)
+    stream = open_for_both(graph, program, samples, num_samples, batch_size)
+    done = 0
+    with progress_bar(num_samples, "verifying") as advance:
+        for batch in pieces(stream, program):
+            fed = [np.asarray(batch[name], np.float32) for name in graph.inputs]
+            integers = program.run_integers(
+                {entry.name: batch[entry.name] for entry in program.inputs}, keep="all"
+            )
+            assert isinstance(integers, dict)
+            found = _run(model, fed)
+            for comparison, value in zip(comparisons, found, strict=True):
+                comparison.update(done, value, integers, batch)
+            if predictions:
+                found = _run(qmodel, fed)
+                for index, comparison in predictions.items():
+                    comparison.update(done, found[index], integers, batch)
+            done += len(fed[0])
+            advance(len(fed[0]))
+    rows = [comparison.result() for comparison in (*comparisons, *predictions.values())]
+    return VerifyReport(qmodel.name, tuple(rows), done)
+
+
+def check_same_structure(model: str, expected: Program, program: Program) -> None:
+    """Raise QuantizationError unless both programs have the same tensors and connections."""
+
+    def described(of: Program) -> Iterator[tuple[str, str]]:
+        for entry in of.inputs:
+            yield f"input {entry.name!r}", f"shape {tuple(entry.shape)}"
+        for layer in of.layers:
+            reads = f"of {', '.join(layer.inputs)}"
+            yield f"layer {layer.name!r}", f"{layer.spec.kind} {reads}, shape {layer.output_shape}"
+        for name in of.outputs:
+            yield f"output {name!r}", "there"
+
+    wanted, got = dict(described(expected)), dict(described(program))
+    for thing in (*wanted, *got):
+        if wanted.get(thing) != got.get(thing):
+            raise QuantizationError(
+                f"program {program.name!r} does not belong to model {model!r}: {thing} is "
+                f"{wanted.get(thing, 'not there')} in the model and "
+                f"{got.get(thing, 'not there')} in the program; convert the model again"
+            )
+
+
+# -- one tensor -------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Comparison:
+    """Collects what is found about one tensor of the program.
+
+    unit: what one integer step is worth in the model; program_unit: in the program. Both float64,
+    broadcastable to the unbatched shape. reads: tensors that the layer reads.
+    """
+
+    name: str
+    tensor: str
+    unit: Array
+    program_unit: Array
+    reads: tuple[str, ...]
+    format: str
+    note: str
+    elements: int = 0
+    differing: int = 0
+    largest: float = 0.0
+    samples: list[int] = field(default_factory=list)
+    first: FirstDifference | None = None
+
+    @classmethod
+    def of(cls, expected: Program, program: Program, name: str) -> _Comparison:
+        """For the tensor of that name of the program, and of the one that convert makes now."""
+        wanted, got = _part(expected, name), _part(program, name)
+        reads = got.inputs if isinstance(got, ProgramLayer) else ()
+        text, note = _describe(wanted), ""
+        if not _same_format(wanted, got):
+            note = f"format {text} in the model, {_describe(got)} in the program"
+        return cls(name, name, _unit(wanted), _unit(got), reads, text, note)
+
+    def measures(self) -> tuple[Array, Array, tuple[str, ...], str, str]:
+        """What another comparison of the same tensor needs."""
+        return self.unit, self.program_unit, (self.tensor,), self.format, self.note
+
+    def update(
+        self, start: int, value: Array, integers: Mapping[str, Array], batch: Mapping[str, Array]
+    ) -> None:
+        """Take in a batch whose first sample is number ``start``; value: float32 of Keras."""
+        worth = (integers[self.tensor] * self.program_unit).astype(np.float32)
+        self.elements += value.size
+        # NaN of a broken model counts as a difference, too.
+        differs = ~(value.reshape(worth.shape) == worth)
+        if not differs.any():
+            return
+        steps = value.reshape(worth.shape).astype(np.float64) / self.unit
+        others = worth.astype(np.float64) / self.unit
+        self.differing += int(differs.sum())
+        gap = np.abs(steps - others)[differs]
+        self.largest = max(self.largest, float(np.nan_to_num(gap, nan=np.inf).max()))
+        shown = np.flatnonzero(differs.reshape(len(differs), -1).any(axis=1))
+        self.samples += (shown + start).tolist()
+        if self.first is None:
+            place = tuple(np.argwhere(differs)[0].tolist())
+            row = place[0]
+            self.first = FirstDifference(
+                self.name,
+                start + row,
+                place[1:],
+                self._integer(steps[place]),
+                self._integer(others[place]),
+                {name: integers[name][row].copy() for name in self.reads},
+                {name: np.array(array[row]) for name, array in batch.items()},
+            )
+
+    def _integer(self, steps: float) -> int | float:
+        """The integer behind a value; float32 values of accumulators give it but for noise."""
+        nearest = np.floor(steps + 0.5)
+        return plain_number(nearest if abs(steps - nearest) < 2.0**-10 else steps)
+
+    def result(self) -> LayerResult:
+        return LayerResult(
+            self.name,
+            self.elements,
+            self.differing,
+            self.largest,
+            self.format,
+            tuple(self.samples),
+            self.first,
+            self.note,
+        )
+
+
+def _part(program: Program, name: str) -> ProgramInput | ProgramLayer:
+    return next((entry for entry in program.inputs if entry.name == name), None) or program[name]
+
+
+def _format(part: ProgramInput | ProgramLayer) -> Format | None:
+    return part.format if isinstance(part, ProgramInput) else part.output_format
+
+
+def _unit(part: ProgramInput | ProgramLayer) -> Array:
+    """What one integer step is worth, float64."""
+    found = _format(part)
+    if found is not None:
+        return found.lsb
+    assert isinstance(part, ProgramLayer)
+    if part.output_scale is None:
+        raise QuantizationError(
+            f"layer {part.name!r} of the program gives an accumulator without a scale: it has no "
+            "value to compare; convert the model again"
+        )
+    return part.output_scale.astype(np.float64)
+
+
+def _describe(part: ProgramInput | ProgramLayer) -> str:
+    found = _format(part)
+    return "accumulator" if found is None else str(found)
+
+
+def _same_format(a: ProgramInput | ProgramLayer, b: ProgramInput | ProgramLayer) -> bool:
+    left, right = _format(a), _format(b)
+    if left is None or right is None:
+        return left is right and np.array_equal(_unit(a), _unit(b))
+    shape = a.shape if isinstance(a, ProgramInput) else a.output_shape
+    return left.broadcast_to(shape) == right.broadcast_to(shape)
+
+
+# -- where the values are in the Keras model --------------------------------------------------
+
+
+def _keras_value(graph: Graph, tensor: str) -> str:
+    """The value of the model's graph that is this tensor of the program."""
+    if graph[tensor].kind != "input":
+        return tensor
+    quantizers = [n for n in graph.consumers(tensor) if _is(n, InputQuantizer)]
+    return quantizers[0].name
+
+
+def _predicted(graph: Graph, program: Program) -> dict[int, tuple[str, str]]:
+    """Model outputs that are dequantized integers: position -> (name, tensor of the program)."""
+    found = {}
+    for index, value in enumerate(graph.outputs):
+        name = producer_of(value)
+        while graph[name].kind == "identity":
+            name = producer_of(graph[name].inputs[0])
+        if not _is(graph[name], Dequantizer):
+            continue
+        output = name
+        while name not in program.shapes and not _is(graph[name], HardwareLayer):
+            name = producer_of(graph[name].inputs[0])
+        found[index] = (output, name)
+    return found
+
+
+def _is(node: Any, kind: type) -> bool:
+    return isinstance(node.attrs.get("layer"), kind)
+
+
+def _run(model: keras.Model, fed: Sequence[Array]) -> list[Array]:
+    """Outputs of a model, flat, for inputs in the order of its graph."""
+    structure = keras.tree.pack_sequence_as(model.input, list(fed))
+    return [np.asarray(y) for y in keras.tree.flatten(model.predict_on_batch(structure))]

@@ -1,0 +1,234 @@
+"""One harness for all quantized layers: a case says how to make the layer, the tests are inherited.
+
+A case puts its layer between InputQuantizers and a Dequantizer, with random weights, ranges from
+random samples, and inputs whose channels differ in size, so that formats per channel matter.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import pytest
+from exactness import as_numpy, assert_exact
+from keras import ops
+
+from quantkeras.calibration import calibrate
+from quantkeras.conversion import convert
+from quantkeras.layers import (
+    Dequantizer,
+    InputQuantizer,
+    OutputQuantizer,
+    WeightedLayer,
+    WeightQuantizer,
+)
+
+SAMPLES = 6
+
+
+class LayerHarness:
+    """Inherit as ``TestSomething(LayerHarness)`` and set the attributes.
+
+    layer: the layer class; arguments: its own arguments; shapes: of its inputs, unbatched;
+    rectified: whether its output is unsigned; signed_inputs: sign of each input's format;
+    input_bits: width of each input; widths: (weight bits, output bits, per channel) to sweep;
+    accumulator: no output quantizer; tolerance: of the 16-bit meaning, relative to the maximum;
+    eager_training: train without a compiled step, which takes longer to make than to run.
+    """
+
+    layer: ClassVar[Any] = None
+    arguments: ClassVar[dict[str, Any]] = {}
+    shapes: ClassVar[tuple[tuple[int, ...], ...]] = ((7, 6, 3),)
+    rectified: ClassVar[bool] = False
+    signed_inputs: ClassVar[tuple[bool, ...]] = (True, True, True)
+    input_bits: ClassVar[tuple[int, ...]] = (8, 8, 8)
+    widths: ClassVar[tuple[tuple[int, int, bool], ...]] = ((8, 8, True), (4, 4, False))
+    accumulator: ClassVar[bool] = False
+    tolerance: ClassVar[float] = 2e-3
+    eager_training: ClassVar[bool] = True
+
+    # -- making the case ---------------------------------------------------------------------
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(zlib.crc32(type(self).__name__.encode()))
+
+    def samples(self, count: int = SAMPLES) -> list[np.ndarray]:
+        """Float inputs; channels differ in size by up to 2**3."""
+        rng, arrays = self.rng, []
+        for i, shape in enumerate(self.shapes):
+            x = rng.normal(size=(count, *shape)) * np.exp2(rng.uniform(-2, 1, shape[-1]))
+            arrays.append((x if self.signed_inputs[i] else np.abs(x)).astype(np.float32))
+        return arrays
+
+    def feed(self, arrays: list[np.ndarray]) -> Any:
+        return arrays if len(arrays) > 1 else arrays[0]
+
+    def quantized(self, weight_bits: int, bits: int, per_channel: bool, mode: str) -> Any:
+        """The layer itself."""
+        arguments = dict(self.arguments)
+        if not self.accumulator:
+            arguments["output_quantizer"] = OutputQuantizer(
+                bits, signed=not self.rectified, per_channel=per_channel, range_mode=mode
+            )
+        if issubclass(self.layer, WeightedLayer):
+            arguments["weight_quantizer"] = WeightQuantizer(weight_bits, range_mode=mode)
+        return self.layer(name="layer", **arguments)
+
+    def model(
+        self,
+        weight_bits: int = 8,
+        bits: int = 8,
+        per_channel: bool = True,
+        mode: str = "frozen",
+        input_bits: tuple[int, ...] | None = None,
+    ) -> Any:
+        """Calibrated model around the layer."""
+        widths = input_bits or self.input_bits
+        inputs, values = [], []
+        for i, shape in enumerate(self.shapes):
+            inputs.append(keras.Input(shape, name=f"x{i}"))
+            quantizer = InputQuantizer(
+                bits=widths[i], signed=self.signed_inputs[i], per_channel=per_channel
+            )
+            values.append(quantizer(inputs[-1]))
+        layer = self.quantized(weight_bits, bits, per_channel, mode)
+        output = Dequantizer()(layer(values if len(values) > 1 else values[0]))
+        model = keras.Model(inputs if len(inputs) > 1 else inputs[0], output)
+        self.randomize(layer)
+        return calibrate(model, self.feed(self.samples()))
+
+    def randomize(self, layer: Any) -> None:
+        rng = self.rng
+        if isinstance(layer, WeightedLayer):
+            shape = layer.kernel.shape
+            fan_in = np.prod(shape) / layer.core_channels()
+            layer.kernel.assign(rng.normal(size=shape) / np.sqrt(fan_in))
+            if layer.bias is not None:
+                layer.bias.assign(rng.normal(size=layer.bias.shape) * 0.3)
+            if layer.has_pad_value:
+                layer.pad_value.assign(rng.normal(size=layer.pad_value.shape) * 0.5)
+
+    @staticmethod
+    def the_layer(model: Any) -> Any:
+        return model.get_layer("layer")
+
+    # -- the tests -----------------------------------------------------------------------------
+
+    def test_exact_in_graph_and_eager(self) -> None:
+        program = assert_exact(self.model(), self.feed(self.samples()))
+        assert np.ptp(program.run_integers(self.feed(self.samples()))) > 1, "a trivial case"
+
+    def test_exact_at_other_widths(self) -> None:
+        for weight_bits, bits, per_channel in self.widths:
+            model = self.model(weight_bits, bits, per_channel)
+            assert_exact(model, self.feed(self.samples()), graph=False)
+
+    def test_extreme_inputs(self) -> None:
+        """Inputs far outside the calibrated range saturate, and nothing overflows."""
+        rng = self.rng
+        arrays = [rng.choice([-1e6, 1e6], x.shape).astype(np.float32) for x in self.samples()]
+        assert_exact(self.model(), self.feed(arrays), graph=False)
+
+    def test_clone_and_config(self) -> None:
+        model, x = self.model(), self.feed(self.samples())
+        wanted = as_numpy(model(x))
+        clone = keras.models.clone_model(model)
+        clone.set_weights(model.get_weights())
+        np.testing.assert_array_equal(as_numpy(clone(x)), wanted)
+        layer = self.the_layer(model)
+        config = layer.get_config()
+        assert type(layer).from_config(config).get_config() == config
+        rebuilt = keras.Model.from_config(model.get_config())
+        rebuilt.set_weights(model.get_weights())
+        np.testing.assert_array_equal(as_numpy(rebuilt(x)), wanted)
+        assert_exact(clone, x, graph=False)
+
+    @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+    def test_saved_and_loaded(self, suffix: str, tmp_path: Any) -> None:
+        model, x = self.model(), self.feed(self.samples())
+        save(model, tmp_path / f"net{suffix}")
+        loaded = keras.models.load_model(tmp_path / f"net{suffix}", compile=False)
+        np.testing.assert_array_equal(as_numpy(loaded(x)), as_numpy(model(x)))
+        np.testing.assert_array_equal(convert(loaded).predict(x), convert(model).predict(x))
+
+    def test_gradients(self) -> None:
+        """Finite, not all zero, and zero where the input or the output is clipped."""
+        model = self.model(mode="learned")
+        arrays = self.samples()
+        far = [np.full_like(x, 1e6) for x in arrays]
+        for points, dead in ((arrays, False), (far, True)):
+            for gradient in input_gradients(model, points):
+                assert np.isfinite(gradient).all()
+                assert (not gradient.any()) if dead else gradient.any()
+        for variable, gradient in weight_gradients(model, arrays).items():
+            assert gradient is not None, variable
+            assert np.isfinite(gradient).all(), variable
+
+    @pytest.mark.parametrize("mode", ["frozen", "moving", "learned"])
+    def test_exact_after_training(self, mode: str) -> None:
+        model, arrays = self.model(mode=mode), self.samples()
+        x = self.feed(arrays)
+        target = as_numpy(model(x)) * 1.3 + 0.1
+        before = [as_numpy(w) for w in model.trainable_weights]
+        model.compile(keras.optimizers.SGD(0.02), "mse", run_eagerly=self.eager_training)
+        for _ in range(2):
+            if model.trainable_weights:
+                model.train_on_batch(x, target)
+            else:  # ranges that move need a call in training, and nothing else
+                model(x, training=True)
+        if issubclass(self.layer, WeightedLayer):
+            after = [as_numpy(w) for w in model.trainable_weights]
+            assert any((a != b).any() for a, b in zip(before, after, strict=True))
+        assert_exact(model, x, graph=False)
+
+    def test_meaning_at_16_bits(self) -> None:
+        """With many bits the layer computes what its float meaning says."""
+        model = self.model(16, 16, input_bits=(16, 16, 16))
+        x = self.feed(self.samples())
+        layer = self.the_layer(model)
+        wanted = as_numpy(layer.float_call(scaled_inputs(model, self.samples())))
+        found = as_numpy(model(x))
+        error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        assert error < self.tolerance
+        assert_exact(model, x, graph=False)
+
+
+def save(model: Any, path: Any) -> None:
+    """Save; Keras warns that .h5 is old, which is no fault of the model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model.save(path)
+
+
+def scaled_inputs(model: Any, arrays: list[np.ndarray]) -> Any:
+    """Inputs as the layer's float meaning takes them: times the scale of the input quantizers."""
+    quantizers = [q for q in model.layers if isinstance(q, InputQuantizer)]
+    values = [x * as_numpy(q.scale) for q, x in zip(quantizers, arrays, strict=True)]
+    return values if len(values) > 1 else values[0]
+
+
+def input_gradients(model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Gradient of the sum of squared outputs to each input."""
+    tf = pytest.importorskip("tensorflow")
+    xs = [tf.constant(x) for x in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(xs)
+        loss = ops.sum(ops.square(model(xs if len(xs) > 1 else xs[0], training=False)))
+    return [as_numpy(g) for g in tape.gradient(loss, xs)]
+
+
+def weight_gradients(model: Any, arrays: list[np.ndarray]) -> dict[str, np.ndarray | None]:
+    """Gradient of the mean squared output to each trainable weight, by path."""
+    tf = pytest.importorskip("tensorflow")
+    with tf.GradientTape() as tape:
+        loss = ops.mean(ops.square(model(arrays if len(arrays) > 1 else arrays[0], training=True)))
+    variables = model.trainable_weights
+    gradients = tape.gradient(loss, [v.value for v in variables])
+    return {
+        v.path: None if g is None else as_numpy(g)
+        for v, g in zip(variables, gradients, strict=True)
+    }
