@@ -93,10 +93,11 @@ def peak_memory() -> float:
     return peak / (2**20 if platform.system() == "Darwin" else 2**10)
 
 
-def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
-    """A command line with what all benchmarks have."""
+def arguments(description: str, rounds: int | None = None) -> argparse.ArgumentParser:
+    """A command line with what all benchmarks have; rounds: default of --rounds, None without."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     return parser
 

@@ -16,6 +16,7 @@ _PUBLIC = {
     "convert": "quantkeras.api",
     "load_model": "quantkeras.api",
     "save_model": "quantkeras.api",
+    "set_ranges": "quantkeras.api",
     "verify": "quantkeras.api",
     "QuantizationParams": "quantkeras.params",
     "FixedPoint": "quantkeras.numerics",
@@ -35,6 +36,7 @@ __all__ = [
     "quantize",
     "sanitize",
     "save_model",
+    "set_ranges",
     "verify",
 ]
 

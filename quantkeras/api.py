@@ -1,4 +1,4 @@
-"""The public verbs: quantize, calibrate, convert, verify, load_model, save_model, sanitize."""
+"""The public verbs: quantize, calibrate, convert, verify, load_model, save_model and so on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from sanitize.keras_io import read_keras
 from .build import build_model
 from .calibration import calibrate, calibrate_on, open_samples
 from .conversion import convert, verify
-from .errors import NonFiniteError, QuantizationError
+from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
 from .model_io import load_model, save_model
 from .params import QuantizationParams
 from .plan import Plan, make_plan
+from .qat import set_ranges
+from .runtime.costs import program_costs
 
 __all__ = [
     "calibrate",
@@ -27,8 +29,12 @@ __all__ = [
     "quantize",
     "sanitize",
     "save_model",
+    "set_ranges",
     "verify",
 ]
+
+FLOAT32_BITS = 25
+"""Two's complement bits of the integers that float32 carries: below 2**24."""
 
 
 def quantize(
@@ -65,7 +71,25 @@ def quantize(
     quantized = build_model(plan, qparams, dtypes)
     kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
     chosen = observer if observer is not None else kinds
-    return calibrate_on(quantized, stream, chosen, choose_input_sign=True)
+    calibrate_on(quantized, stream, chosen, choose_input_sign=True)
+    _check_accumulators(quantized, qparams.buffer_bits)
+    return quantized
+
+
+def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
+    """Refuse layers whose accumulator can overflow the hardware's, all of them at once."""
+    wide = any(getattr(layer, "carrier", "float32") == "float64" for layer in model.layers)
+    if buffer_bits > FLOAT32_BITS and not wide:
+        return  # what float32 carries fits
+    costs = program_costs(convert(model)).layers
+    needed = {cost.layer.name: cost.accumulator_bits for cost in costs}
+    over = [f"{name!r} needs {bits}" for name, bits in needed.items() if bits > buffer_bits]
+    if over:
+        raise AccumulatorTooWide(
+            f"accumulators of {buffer_bits} bits (buffer_bits) can overflow: {', '.join(over)} "
+            "bits. Use fewer weight_bits or activation_bits there, per_tensor_activations, or a "
+            "wider buffer."
+        )
 
 
 def _check_model(model: Any) -> None:
@@ -101,9 +125,7 @@ def _report_plan(plan: Plan, qparams: QuantizationParams, strict: bool) -> None:
         )
     if not plan.stops:
         return
-    listed = "; ".join(
-        f"{_layer_names(f.node)} ({f.node.kind}): {f.reason}" for f in plan.stops
-    )
+    listed = "; ".join(f"{_layer_names(f.node)} ({f.node.kind}): {f.reason}" for f in plan.stops)
     behind = sum(not f.expected for f in plan.floats) - len(plan.stops)
     message = (
         f"{len(plan.stops)} layer(s) stay float, and {behind} behind them: {listed}. "

@@ -29,7 +29,9 @@ def layer_node(
 ) -> Node:
     """A graph node that calls ``layer`` itself (not a copy) on the given values."""
     slots = [Slot(i) for i in range(len(inputs))]
-    call = OpaqueCall(layer, (slots if len(slots) > 1 else slots[0],), {}, ("float32",) * len(slots))
+    call = OpaqueCall(
+        layer, (slots if len(slots) > 1 else slots[0],), {}, ("float32",) * len(slots)
+    )
     attrs = {"layer": layer, "call": call, "shapes": (tuple(shape),), "fresh": True}
     return Node(name, "opaque", inputs, attrs, {}, tuple(shape), source)
 
@@ -110,11 +112,15 @@ class _Builder:
         if value not in self.dequantized:
             source = self.value[value]
             name = f"{source}/dequantizer"
-            layer = ql.Dequantizer(name=self._name(name))
+            reasons = {} if self.dequantized else self._reasons()  # once is enough
+            layer = ql.Dequantizer(reasons, name=self._name(name))
             shape = self.plan.graph.shape_of(value)
             self.nodes.append(layer_node(layer, name, (source,), shape))
             self.dequantized[value] = name
         return self.dequantized[value]
+
+    def _reasons(self) -> dict[str, str]:
+        return {self._name(entry.node.name): entry.reason for entry in self.plan.floats}
 
     def finished(self) -> Graph:
         graph = self.plan.graph
@@ -199,7 +205,10 @@ def _pooling(core: Node, arguments: dict[str, Any]) -> Any:
     if core.kind == "global_avg_pool":
         return ql.QuantizedGlobalAveragePooling2D(keepdims=core.attrs["keepdims"], **arguments)
     return ql.QuantizedAveragePooling2D(
-        core.attrs["size"], strides=core.attrs["strides"], padding=core.attrs["padding"], **arguments
+        core.attrs["size"],
+        strides=core.attrs["strides"],
+        padding=core.attrs["padding"],
+        **arguments,
     )
 
 
@@ -234,5 +243,3 @@ def _set_weights(layer: Any, block: Block) -> None:
     relu = block.absorbed("relu")
     if relu is not None and "max_value" in relu.weights:
         layer.clip_value.assign(np.broadcast_to(relu.weights["max_value"], layer.clip_value.shape))
-
-

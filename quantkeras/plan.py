@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sanitize.graph import Graph, Node, producer_of
 
-from .numerics.layer import Window
+from .numerics.layer import Window, fixed_shape
 from .params import LayerSettings, QuantizationParams
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
@@ -105,7 +105,10 @@ class Plan:
     @property
     def stops(self) -> tuple[FloatNode, ...]:
         """Float nodes that themselves are the reason, not merely behind one."""
-        return tuple(f for f in self.floats if not f.expected and not f.reason.startswith("behind"))
+        consequences = ("behind", "nothing behind")
+        return tuple(
+            f for f in self.floats if not f.expected and not f.reason.startswith(consequences)
+        )
 
     def __str__(self) -> str:
         lines = [f"plan of {self.graph.name}: {len(self.blocks)} hardware layers"]
@@ -183,7 +186,8 @@ def _refusal(graph: Graph, node: Node) -> str | None:
         return _odd_shape(graph, node)
     if node.kind == "avg_pool":
         window = Window(node.attrs["size"], node.attrs["strides"], node.attrs["padding"])
-        if window.pads(graph.shape_of(node.inputs[0])[:2]) != ((0, 0), (0, 0)):
+        size = graph.shape_of(node.inputs[0])[:2]
+        if None in size or window.pads(fixed_shape(size)) != ((0, 0), (0, 0)):
             return "average pooling over a padded border divides by a number that varies"
         return None
     if node.kind == "batchnorm":
@@ -213,9 +217,7 @@ def _needed_as_integers(graph: Graph, integer: set[str]) -> set[str]:
     return needed & integer
 
 
-def _chains(
-    graph: Graph, integer: set[str], needed: set[str]
-) -> dict[str, tuple[Node, ...]]:
+def _chains(graph: Graph, integer: set[str], needed: set[str]) -> dict[str, tuple[Node, ...]]:
     """Name of each core -> the nodes of its block."""
     chains: dict[str, tuple[Node, ...]] = {}
     taken: set[str] = set()
@@ -285,7 +287,7 @@ def _quantized_outputs(
         if node.share is not None and node.name in result:
             sites = [s.name for s in graph.sites(node.share) if s.name in result]
             shared = any(result[s] for s in sites)
-            result.update({s: shared for s in sites})
+            result.update(dict.fromkeys(sites, shared))
     return result
 
 

@@ -29,7 +29,9 @@ def set_ranges(model: keras.Model, mode: str) -> keras.Model:
         if isinstance(layer, WeightedLayer):
             quantizers.append(layer.weight_quantizer)
     if not quantizers:
-        raise QuantizationError(f"model {model.name!r} has no quantized layers; call quantize first")
+        raise QuantizationError(
+            f"model {model.name!r} has no quantized layers; call quantize first"
+        )
     for quantizer in quantizers:
         quantizer.range_mode = mode
     for compiled in ("train_function", "test_function", "predict_function"):

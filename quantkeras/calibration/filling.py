@@ -1,10 +1,11 @@
 """Filling the integer range although activation steps are powers of two.
 
 A channel whose range is r < 2**k would leave part of its integers unused. Where its only reader is
-a layer with weights, the channel is multiplied by ``ratio = 2**k (1 - 2**-bits) / r`` (in the
+a layer with weights, the channel is multiplied by ``ratio = HEADROOM * 2**k / r`` (in the
 producer's weights or gain) and divided out of the reader's weights: the float function stays the
-same, and the whole range is used. The ratio is below 2; beyond the spread a quantizer allows, a
-channel is left as it is.
+same, and nearly the whole range is used. The ratio is at least 1 and below 2; beyond the spread a
+quantizer allows, a channel is left as it is. The headroom is for values that the samples did not
+show: a range that is filled to the last integer saturates more on new data than it gains.
 
 The same division removes the gain error of an average pooling that stands alone, whose 1/n has to
 be rounded to ``scale_bits`` bits.
@@ -17,6 +18,10 @@ import numpy as np
 from sanitize.graph import Graph, Node
 
 from ..layers import InputQuantizer, OutputQuantizer, WeightedLayer
+from ..numerics.layer import fixed_shape
+
+HEADROOM = 0.85
+"""Part of the integer range that the observed range fills."""
 
 MOVEMENTS = ("flatten", "reshape", "permute", "max_pool", "pad", "identity")
 
@@ -38,7 +43,7 @@ def only_reader(graph: Graph, name: str) -> tuple[WeightedLayer, list[Node]] | N
     layer = node.attrs.get("layer")
     if not isinstance(layer, WeightedLayer) or node.share is not None:
         return None
-    channels = np.arange(graph[name].shape[-1])
+    channels = np.arange(fixed_shape(graph[name].shape, name)[-1])
     if _moved(channels, graph[name], path) is None:
         return None
     return layer, path
@@ -66,11 +71,11 @@ def fill_range(graph: Graph, name: str, largest: np.ndarray) -> np.ndarray:
 
 
 def _wanted_factor(quantizer: OutputQuantizer, largest: np.ndarray) -> np.ndarray:
-    exponents = np.ceil(np.log2(largest) - 1e-6)
+    wanted = largest / HEADROOM
+    exponents = np.ceil(np.log2(wanted) - 1e-6)
     if quantizer.per_channel:
         exponents = np.maximum(exponents, exponents.max() - quantizer.max_spread)
-    top = 1 - 2.0**-quantizer.value_bits
-    return np.minimum(np.exp2(exponents) * top / largest, 2.0)
+    return np.minimum(np.exp2(exponents) / wanted, 2.0)
 
 
 def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | None:
@@ -82,10 +87,11 @@ def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | No
         return ratio
     if (ratio == ratio[0]).all():
         return ratio[:1]  # whatever becomes of the channels
-    array, shape = ratio, source.shape
+    array, shape = ratio, fixed_shape(source.shape)
     for node in path:
+        moved = fixed_shape(node.shape)
         if node.kind in ("flatten", "reshape"):
-            array = np.broadcast_to(array, shape).reshape(node.shape)
+            array = np.broadcast_to(array, shape).reshape(moved)
         elif node.kind == "permute":
             array = np.broadcast_to(array, shape).transpose(node.attrs["dims"])
         if array.ndim > 1:
@@ -93,5 +99,5 @@ def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | No
             array = rows[0] if (rows == rows[0]).all() else array
         if array.ndim > 1 and node.kind in ("max_pool", "pad"):
             return None
-        shape = node.shape
+        shape = moved
     return array if array.ndim == 1 else None

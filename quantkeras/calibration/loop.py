@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
 from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+from ..numerics.layer import fixed_shape
 from ..progress import progress_bar
 from .filling import fill_range, only_reader
 from .float_view import float_view, quantized_values
@@ -117,7 +119,9 @@ def _observe(
             pass  # the samples are still checked
         return observers
     view = float_view(model, list(values))
-    rows = max(1, BATCH_BUDGET // sum(4 * int(np.prod(graph[v].shape)) for v in values))
+    rows = max(
+        1, BATCH_BUDGET // sum(4 * math.prod(fixed_shape(graph[v].shape, v)) for v in values)
+    )
     names = input_names(model)
     with progress_bar(stream.total, "calibrating") as advance:
         for batch in stream:

@@ -59,6 +59,13 @@ class _Converter:
         self.formats: dict[str, Format | None] = {}  # integer values only
         self.alias: dict[str, str] = {}  # value of the graph -> tensor of the program
         self.tail: list[FloatTail] = []
+        layers = [node.attrs.get("layer") for node in graph]
+        self.reasons = {
+            name: reason
+            for layer in layers
+            if isinstance(layer, Dequantizer)
+            for name, reason in layer.reasons.items()
+        }
 
     def add(self, node: Node) -> None:
         layer = node.attrs.get("layer")
@@ -172,15 +179,8 @@ class _Converter:
     def _left_behind(self, node: Node) -> FloatTail:
         layer = node.attrs.get("layer")
         kind = type(layer).__name__ if layer is not None else node.attrs.get("function", node.kind)
-        behind = [v for v in node.inputs if isinstance(self._layer_of(v), Dequantizer)]
-        if behind:
-            reason = "has no integer form, or was asked to stay float"
-        else:
-            reason = f"behind {producer_of(node.inputs[0])!r}, which is float"
+        reason = self.reasons.get(node.name.replace("/", "_"), "it is float in the model")
         return FloatTail(node.name, kind, reason)
-
-    def _layer_of(self, value: str) -> Any:
-        return self.graph[value].attrs.get("layer")
 
     def program(self) -> Program:
         outputs: dict[str, None] = {}

@@ -39,5 +39,6 @@ __all__ = [
     "QuantizedReLU",
     "TensorFormat",
     "WeightQuantizer",
+    "WeightedLayer",
     "format_of",
 ]

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.layer import LayerParams, LayerSpec, Pool, output_shape, run_layer
+from ..numerics.layer import LayerParams, LayerSpec, Pool, fixed_shape, output_shape, run_layer
 from ..numerics.weights import grid_value, scale_to_grid
 from . import keras_arrays as ka
 from .links import InputLinks
@@ -65,7 +65,7 @@ class HardwareLayer(keras.layers.Layer):
         wide = self.output_quantizer is not None and self.output_quantizer.value_bits > 8
         return "float64" if (wide or self.sums_in_float64) and ka.float64_available() else "float32"
 
-    # -- what the subclasses say ---------------------------------------------------------------
+    # -- what the subclasses say ---
 
     def core_spec(self) -> LayerSpec:
         """The stock layer's part of the spec."""
@@ -80,7 +80,7 @@ class HardwareLayer(keras.layers.Layer):
         """The whole static description of this hardware layer."""
         return dataclasses.replace(self.core_spec(), pool=self.pool, relu=self.relu)
 
-    # -- links to the formats of the inputs ----------------------------------------------------
+    # -- links to the formats of the inputs ---
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         inputs = as_list(args[0]) if args else []
@@ -98,7 +98,7 @@ class HardwareLayer(keras.layers.Layer):
         quantizer = self.output_quantizer
         return None if quantizer is None else quantizer.tensor_format(shape, self.name)
 
-    # -- state -----------------------------------------------------------------------------------
+    # -- state ---
 
     def build(self, input_shape: Any) -> None:
         shapes = input_shape if _is_list_of_shapes(input_shape) else [input_shape]
@@ -141,7 +141,7 @@ class HardwareLayer(keras.layers.Layer):
             return 1
         before = dataclasses.replace(self.spec, pool=None)
         shape = output_shape(before, self._input_shapes, self.core_channels())
-        return self.pool.area(shape[:2])
+        return self.pool.area(fixed_shape(shape[:2], self.name))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shapes = input_shape if _is_list_of_shapes(input_shape) else [input_shape]
@@ -153,7 +153,7 @@ class HardwareLayer(keras.layers.Layer):
         shape = self.compute_output_shape(shapes if isinstance(inputs, list | tuple) else shapes[0])
         return keras.KerasTensor(shape, dtype="float32")
 
-    # -- the integer program of this layer -------------------------------------------------------
+    # -- the integer program of this layer ---
 
     def numbers(self) -> LayerNumbers:
         """What the hardware sees of this layer now."""
@@ -203,7 +203,7 @@ class HardwareLayer(keras.layers.Layer):
         """Numbers of the unquantized meaning, for FloatArrays."""
         return LayerParams(max_value=self.clip_value if self.clips else None)
 
-    # -- calls -------------------------------------------------------------------------------------
+    # -- calls ---
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         xs = as_list(inputs)

@@ -240,9 +240,7 @@ class FloatArrays:
     def pad(self, x: Tensor, pads: Pads) -> Tensor:
         return ops.pad(x, ((0, 0), *pads, (0, 0)))
 
-    def _padded(
-        self, x: Tensor, window: Window, pad_value: Tensor | None
-    ) -> tuple[Tensor, str]:
+    def _padded(self, x: Tensor, window: Window, pad_value: Tensor | None) -> tuple[Tensor, str]:
         """Pad explicitly where the convolution itself cannot; returns the padding left for it."""
         if pad_value is None and isinstance(window.padding, str):
             return x, window.padding

@@ -11,7 +11,6 @@ from keras import ops
 from ..numerics.layer import LayerSpec, Pool, Window
 from . import keras_arrays as ka
 from .hardware_layer import HardwareLayer
-from .numbers import LayerNumbers
 from .quantizers import PACKAGE
 from .weighted_layer import WeightedLayer
 

@@ -16,6 +16,7 @@ What a range does while a model is trained is its *range mode*:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -128,9 +129,7 @@ class OutputQuantizer(_Quantizer):
     def tensor_format(self, shape: tuple[int | None, ...], producer: str) -> TensorFormat:
         """Format of a tensor of that unbatched shape that the layer ``producer`` quantizes here."""
         spread = self.max_spread if self.per_channel else 0
-        return TensorFormat(
-            lambda: (self.bits, self.signed), shape, self.lsb, (producer,), spread
-        )
+        return TensorFormat(lambda: (self.bits, self.signed), shape, self.lsb, (producer,), spread)
 
     def set_range(self, largest: np.ndarray) -> None:
         """Set the clipping range; largest: (c,) or scalar, in units of values.
@@ -222,12 +221,17 @@ class InputQuantizer(OutputQuantizer):
 class Dequantizer(keras.layers.Layer):
     """Marks the way back to float. Values pass unchanged: they are floats on a grid already.
 
-    In the integer program this is where an integer is multiplied by its float32 scale.
+    In the integer program this is where an integer is multiplied by its float32 scale. reasons:
+    why the layers behind it are float, layer name -> sentence, for reports.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, reasons: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
+        self.reasons = dict(reasons or {})
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "reasons": dict(self.reasons)}
 
     def call(self, values: Tensor) -> Tensor:
         return values

@@ -137,7 +137,7 @@ def _moved(operation: Any) -> Callable[..., Tensor] | None:
 
         def permuted(array: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
             del target
-            if array.shape in ((), (1,)) or order[-1] == len(order) - 1 and len(array.shape) == 1:
+            if array.shape in ((), (1,)) or (order[-1] == len(order) - 1 and len(array.shape) == 1):
                 return array
             return ops.transpose(ops.broadcast_to(array, source), order)
 
@@ -146,7 +146,10 @@ def _moved(operation: Any) -> Callable[..., Tensor] | None:
         return _keep_channels
     if isinstance(operation, _VALUE_KEEPING):
         return _keep
-    if isinstance(operation, layers.Activation) and operation.activation is keras.activations.linear:
+    if (
+        isinstance(operation, layers.Activation)
+        and operation.activation is keras.activations.linear
+    ):
         return _keep
     return None
 

@@ -57,7 +57,7 @@ class WeightedLayer(HardwareLayer):
             self.explicit_padding = ((int(top), int(bottom)), (int(left), int(right)))
         self.has_pad_value = has_pad_value
 
-    # -- what the subclasses say: the layout of the kernel -----------------------------------------
+    # -- what the subclasses say: the layout of the kernel ---
 
     def channel_last(self, kernel: Tensor) -> Tensor:
         """The kernel with all output channels on its last axis."""
@@ -80,11 +80,11 @@ class WeightedLayer(HardwareLayer):
             weights = weights * ops.max(largest)
         return ops.sum(weights, axis=axes)
 
-    # -- state -----------------------------------------------------------------------------------------
+    # -- state ---
 
     def _build_core(self, input_shape: Any) -> None:
         super()._build_core(input_shape)
-        channels = self.core_channels()
+        channels = self.core_channels() or 0
         if self.has_pad_value:
             self.pad_value = self.add_weight(
                 name="pad_value", shape=(input_shape[-1],), initializer="zeros", trainable=False
@@ -144,7 +144,7 @@ class WeightedLayer(HardwareLayer):
         if self.has_pad_value:
             self.pad_value.assign((ops.convert_to_numpy(self.pad_value) * ratio).astype(np.float32))
 
-    # -- the integer program -----------------------------------------------------------------------------
+    # -- the integer program ---
 
     def numbers(self) -> LayerNumbers:
         numbers = super().numbers()
@@ -157,6 +157,8 @@ class WeightedLayer(HardwareLayer):
             source = self.input_formats[0]
             low, high = source.limits
             lsb = numbers.input_lsbs[0]
+            if len(lsb.shape) > 1:  # differs by position: the coarsest is on the grid of all
+                lsb = ops.max(lsb, axis=tuple(range(len(lsb.shape) - 1)))
             rounded = ops.clip(ka.round_half_up(self.pad_value / lsb), low, high) * lsb
             numbers.qpad_value = ops.stop_gradient(rounded)
         return numbers

@@ -34,6 +34,16 @@ FLOAT64_BITS = 53
 COLUMN_BYTES = 2**20
 """Convolutions unroll their input in pieces of about this size: they should stay in cache."""
 
+SINGLE_THREAD_WORK = 2**19 - 1
+"""OpenBLAS computes a product of that many multiplications or fewer on the calling thread.
+
+For larger ones it wakes its threads, which is lost where other programs keep the cores busy, or
+a container has fewer of them than the machine: products of 0.3 ms were seen to take 16 ms.
+"""
+
+FEWEST_ROWS = 7
+"""A product cut into pieces of fewer rows than that loses more than it wins."""
+
 RESCALE_ELEMENTS = 2**15
 """Rescaling goes through float64 in pieces of about this many elements, for the same reason."""
 
@@ -101,9 +111,10 @@ class CarriedArrays(Movements):
                 np.copyto(columns, taps, casting="same_kind")
                 matrix, target = columns.reshape(-1, kh * kw * cin), acc[images, rows, :, g]
                 if groups == 1:  # a piece of acc is contiguous: its reshape is a view
-                    np.matmul(matrix, matrices[0], out=target.reshape(-1, cout))
+                    _product(matrix, matrices[0], target.reshape(-1, cout))
                 else:
-                    target[...] = (matrix @ matrices[g]).reshape(target.shape)
+                    result = np.empty((len(matrix), cout), self.product)
+                    target[...] = _product(matrix, matrices[g], result).reshape(target.shape)
         return acc.reshape(n, oh, ow, groups * cout)
 
     def depthwise_conv2d(
@@ -126,8 +137,9 @@ class CarriedArrays(Movements):
     def dense(self, x: Array, weights: Array) -> Array:
         """x: (n, ..., in); weights: (in, out)."""
         matrix = weights.astype(self.product, copy=False)
-        product = x.astype(self.product, copy=False).reshape(-1, x.shape[-1]) @ matrix
-        return np.asarray(product.reshape(*x.shape[:-1], matrix.shape[1]))
+        rows = x.astype(self.product, copy=False).reshape(-1, x.shape[-1])
+        result = np.empty((len(rows), matrix.shape[1]), self.product)
+        return _product(rows, matrix, result).reshape(*x.shape[:-1], matrix.shape[1])
 
     def add(self, x: Array, y: Array) -> Array:
         """Sum of two aligned tensors."""
@@ -200,6 +212,21 @@ class CarriedArrays(Movements):
     def _target(self, acc: Array) -> Array | None:
         """Where a step may write: over its input, if that belongs to this layer."""
         return acc if self.overwrite and acc.dtype == self.product else None
+
+
+def _product(rows: Array, matrix: Array, out: Array) -> Array:
+    """``rows @ matrix`` into ``out``; rows (m, k) and out (m, n) are contiguous.
+
+    Cut into pieces of rows, which NumPy hands to the BLAS one by one, that stay on this thread.
+    """
+    k, n = matrix.shape
+    count = SINGLE_THREAD_WORK // max(1, k * n)
+    cut = len(rows) // count * count if count >= FEWEST_ROWS else 0
+    if cut:
+        np.matmul(rows[:cut].reshape(-1, count, k), matrix, out=out[:cut].reshape(-1, count, n))
+    if cut < len(rows):
+        np.matmul(rows[cut:], matrix, out=out[cut:])
+    return out
 
 
 def _pieces(n: int, height: int, rows: int) -> list[tuple[slice, slice]]:

@@ -142,7 +142,9 @@ class LayerSpec:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"unknown hardware layer kind {self.kind!r}; known: {', '.join(KINDS)}")
+            raise ValueError(
+                f"unknown hardware layer kind {self.kind!r}; known: {', '.join(KINDS)}"
+            )
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON-able form; fields at their default are left out."""
@@ -273,6 +275,13 @@ def _core(spec: LayerSpec, params: LayerParams, xs: Sequence[Any], arrays: Array
     if spec.kind == "pad":
         return arrays.pad(xs[0], spec.pads)
     return xs[0]
+
+
+def fixed_shape(shape: Sequence[int | None], name: str = "a tensor") -> tuple[int, ...]:
+    """The shape, if all sizes are known; else ValueError naming whose shape it is."""
+    if None in shape:
+        raise ValueError(f"{name} has the shape {tuple(shape)}; its sizes must all be known")
+    return tuple(size for size in shape if size is not None)
 
 
 def output_shape(

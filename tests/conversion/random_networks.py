@@ -131,9 +131,7 @@ networks = st.builds(
     st.lists(
         st.tuples(st.integers(0, len(MAP_STEPS) - 1), st.integers(0, 11)), min_size=1, max_size=6
     ).map(tuple),
-    st.lists(
-        st.tuples(st.integers(0, 5), st.integers(0, 3), st.booleans()), max_size=3
-    ).map(tuple),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.booleans()), max_size=3).map(tuple),
     st.integers(0, len(TAILS) - 1),
     st.booleans(),
     st.booleans(),

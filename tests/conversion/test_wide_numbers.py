@@ -1,0 +1,123 @@
+"""Accumulators beyond float32, tiny and huge ranges, dead channels: exact, and useful bits kept."""
+
+import keras
+import numpy as np
+import pytest
+from exactness import assert_exact, used_share
+from keras import layers
+
+from quantkeras.api import quantize
+from quantkeras.params import QuantizationParams
+
+RNG = np.random.default_rng(5)
+
+
+def signal_to_noise(model, quantized, x):
+    """In dB."""
+    wanted, found = model.predict(x, verbose=0), quantized.predict(x, verbose=0)
+    return 10 * np.log10((wanted**2).sum() / max(((wanted - found) ** 2).sum(), 1e-30))
+
+
+def two_layers(scale=1.0):
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 8)),
+            layers.Conv2D(16, 3, activation="relu", bias_initializer="random_normal"),
+            layers.Flatten(),
+            layers.Dense(5),
+        ]
+    )
+    for weight in model.weights:
+        weight.assign(weight * scale)
+    return model
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+def test_decision_2_no_range_is_too_small_or_too_large(scale, size):
+    """Fractional bits are never clamped: the same bits are useful whatever the size."""
+    model = two_layers(scale)
+    model.layers[0].bias.assign(model.layers[0].bias * size)
+    x = (RNG.normal(size=(16, 6, 6, 8)) * size).astype(np.float32)
+    quantized = quantize(model, samples=x)
+    program = assert_exact(quantized, x, graph=False)
+    integers = program.run_integers(x, keep="all")
+    for layer in program.layers:
+        if layer.output_format is not None:
+            assert used_share(integers[layer.name], layer.params.qmin, layer.params.qmax) > 0.9
+    assert signal_to_noise(model, quantized, x) > 30
+
+
+def test_accumulators_beyond_float32():
+    """16 x 16 bits over 288 terms: far above 2**24, and nearly all bits are useful."""
+    model = two_layers()
+    x = RNG.normal(size=(16, 6, 6, 8)).astype(np.float32)
+    params = QuantizationParams(
+        weight_bits=16, input_weight_bits=16, activation_bits=16, output_bits=16, input_bits=16
+    )
+    quantized = quantize(model, params, x)
+    program = assert_exact(quantized, x)
+    accumulators = program.run_integers(x)
+    assert np.abs(accumulators).max() > 2**24
+    assert signal_to_noise(model, quantized, x) > 70
+
+
+def test_8_bits_that_need_a_wide_accumulator():
+    """127 * 255 * 4096 is above 2**28: the largest inputs and weights of one sign."""
+    model = keras.Sequential([keras.Input((4096,)), layers.Dense(3, kernel_initializer="ones")])
+    x = np.full((4, 4096), 255, np.uint8)
+    program = assert_exact(quantize(model, samples=x), x)
+    assert np.abs(program.run_integers(x)).max() > 2**24
+    np.testing.assert_allclose(program.predict(x), 4096 * 255.0, rtol=1e-2)
+
+
+def test_a_dead_channel_with_a_large_bias():
+    """A channel without weights keeps its bias, within 0.1 %, and harms no other channel."""
+    model = two_layers()
+    conv = model.layers[0]
+    kernel, bias = (np.array(w) for w in conv.get_weights())
+    kernel[..., 3], bias[3] = 0.0, 50.0
+    kernel[..., 4], bias[4] = kernel[..., 4] * 1e-6, 40.0
+    conv.set_weights([kernel, bias])
+    x = RNG.normal(size=(16, 6, 6, 8)).astype(np.float32)
+    quantized = quantize(model, samples=x)
+    assert_exact(quantized, x, graph=False)
+    assert signal_to_noise(model, quantized, x) > 35
+
+
+def test_all_weights_zero():
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(4, kernel_initializer="zeros"), layers.Dense(2)]
+    )
+    x = RNG.normal(size=(8, 5)).astype(np.float32)
+    program = assert_exact(quantize(model, samples=x), x, graph=False)
+    assert not program.predict(x).any()
+
+
+def test_channels_of_very_unlike_size_through_flatten():
+    """Decision 7: formats per channel follow the values."""
+    sizes = np.array([0.5, 1.0, 4.0, 15.0], np.float32)
+    x = RNG.normal(size=(16, 3, 3, 4)).astype(np.float32) * sizes
+    model = keras.Sequential([keras.Input((3, 3, 4)), layers.Flatten(), layers.Dense(4)])
+    kernel = RNG.normal(size=(36, 4)) / np.tile(sizes, 9)[:, None]
+    model.layers[-1].kernel.assign(kernel)
+    quantized = quantize(model, samples=x)
+    assert_exact(quantized, x, graph=False)
+    per_tensor = quantize(model, QuantizationParams(per_tensor_activations=True), x)
+    assert_exact(per_tensor, x, graph=False)
+    better = signal_to_noise(model, quantized, x) - signal_to_noise(model, per_tensor, x)
+    assert better > 6
+
+
+def test_adding_branches_of_very_unlike_size():
+    """Aligning them takes more bits than float32 has."""
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    y = layers.Add()([layers.Dense(4, name="fine")(a), layers.Dense(4, name="coarse")(b)])
+    model = keras.Model([a, b], layers.Dense(2)(y))
+    model.get_layer("fine").kernel.assign(np.eye(4) * 2.0**-24)
+    model.get_layer("coarse").kernel.assign(np.eye(4) * 100)
+    x = [RNG.normal(size=(16, 4)).astype(np.float32) for _ in range(2)]
+    for bits in (8, 16):
+        params = QuantizationParams(output_bits=bits, activation_bits=bits)
+        assert_exact(quantize(model, params, x), x)

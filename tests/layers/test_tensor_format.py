@@ -1,0 +1,70 @@
+"""Formats of symbolic tensors: they follow movements, and quantized layers ask for them."""
+
+import keras
+import numpy as np
+import pytest
+from exactness import as_numpy
+from keras import layers
+
+from quantkeras.errors import QuantizationError
+from quantkeras.layers import InputQuantizer, QuantizedDense, QuantizedReLU, format_of
+
+STEPS = np.array([0.25, 0.5, 1.0])
+
+
+def quantized(shape=(4, 5, 3)):
+    """A tensor with one step per channel."""
+    quantizer = InputQuantizer(bits=8)
+    tensor = quantizer(keras.Input(shape))
+    quantizer.set_range(STEPS * 128)
+    return tensor
+
+
+def steps(tensor):
+    """The step of every element."""
+    found = format_of(tensor)
+    return np.broadcast_to(as_numpy(found.lsb()), found.shape)
+
+
+FULL = np.broadcast_to(STEPS, (4, 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("movement", "expected"),
+    [
+        (layers.Flatten(), FULL.reshape(-1)),
+        (layers.Reshape((20, 3)), FULL.reshape(20, 3)),
+        (layers.Reshape((2, 30)), FULL.reshape(2, 30)),
+        (layers.Permute((2, 1, 3)), FULL.transpose(1, 0, 2)),
+        (layers.Permute((3, 1, 2)), FULL.transpose(2, 0, 1)),
+        (layers.MaxPooling2D(2), np.broadcast_to(STEPS, (2, 2, 3))),
+        (layers.ZeroPadding2D(1), np.broadcast_to(STEPS, (6, 7, 3))),
+        (layers.Dropout(0.5), FULL),
+    ],
+)
+def test_formats_follow_movements(movement, expected):
+    np.testing.assert_array_equal(steps(movement(quantized())), expected)
+
+
+def test_formats_follow_two_movements():
+    moved = layers.Permute((3, 2, 1))(layers.Permute((3, 1, 2))(quantized()))
+    np.testing.assert_array_equal(steps(moved), FULL.transpose(2, 0, 1).transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("layer", [layers.MaxPooling2D(2), layers.ZeroPadding2D(1)])
+def test_positions_of_unlike_formats_are_not_joined(layer):
+    tensor = layer(layers.Permute((3, 1, 2))(quantized()))
+    with pytest.raises(QuantizationError, match="differ by position.*per_channel=False"):
+        format_of(tensor).lsb()
+
+
+def test_float_layers_have_no_format():
+    assert format_of(layers.Activation("tanh")(quantized())) is None
+    with pytest.raises(QuantizationError, match="'head' needs quantized inputs, but .*Quantizer"):
+        QuantizedDense(2, name="head")(keras.Input((3,)))
+
+
+def test_a_layer_without_a_model_does_not_know_its_input():
+    layer = QuantizedReLU(name="alone")
+    with pytest.raises(QuantizationError, match="'alone' does not know the format of its input"):
+        layer(np.ones((1, 3), np.float32))
