@@ -77,10 +77,10 @@ def in_turn(alternatives: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 
 def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
-    """What ``function(*args)`` returns in a new interpreter, which imports this file's user anew.
+    """What ``function(*args)`` returns in a new interpreter; both must be picklable.
 
-    The memory and the caches of this process do not matter there, with one exception: peak memory
-    starts from that of the process that starts it, so that one should not import Keras itself.
+    Memory and caches of this process do not matter there, with one exception: peak memory starts
+    from that of the process that starts it, so that one should not import Keras itself.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:

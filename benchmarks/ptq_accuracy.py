@@ -8,7 +8,8 @@ Tiny, if the environment variable QUANTKERAS_SHARED names a folder with models/r
 the test images of $QUANTKERAS_DATA/cifar10.npz if that is there, else the 1,000 of the package.
 
 A row is exact if every integer of every layer, and every output of `predict`, is the same in the
-Keras model and in the integer program (`quantkeras.verify`), on all images measured.
+Keras model and in the integer program (`quantkeras.verify`): on 1,000 of the images, or as many as
+`--verified` says, and the classes chosen on all of them.
 
 Goal: 8/8/8 within half a point of the float network.
 """
@@ -27,7 +28,6 @@ import numpy as np
 from measuring import report
 
 WIDTHS = {"8/8/8": (8, 8, 8), "8/4/8": (8, 4, 8), "8/4/4": (8, 4, 4)}
-FORMATS = {"per channel": False, "per tensor": True}
 CALIBRATION = 256
 GOAL = 0.5
 BATCH = 500
@@ -66,9 +66,9 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def rows_of(
-    model: Any, train: np.ndarray, test: Split, widths: list[str], ranges: list[str]
+    model: Any, train: np.ndarray, test: Split, chosen: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Quantize in every way, one row each; the first row is the float network."""
+    """Quantize in every way chosen, one row each; the first row is the float network."""
     from quantkeras import QuantizationParams, convert, quantize, verify
 
     x, y = test
@@ -76,20 +76,25 @@ def rows_of(
     float_accuracy, float_choice = accuracy(scores, y), scores.argmax(axis=1)
     yield {"widths": "float", "accuracy": float_accuracy}
     calibration = train[np.arange(CALIBRATION) * len(train) // CALIBRATION]
-    for width, activations, weight_range in product(widths, FORMATS, ranges):
+    ways = product(chosen.widths, chosen.activations, chosen.weight_ranges)
+    for width, activations, weight_range in ways:
         first, weights, acts = WIDTHS[width]
         params = QuantizationParams(
             input_weight_bits=first,
             weight_bits=weights,
             activation_bits=acts,
             output_bits=acts,
-            per_tensor_activations=FORMATS[activations],
+            per_tensor_activations=activations == "tensor",
             weight_range=weight_range,
         )
         quantized = quantize(model, params, calibration)
         program = convert(quantized)
         outputs = quantized.predict(x, BATCH, verbose=0)
-        compared = verify(quantized, program, x, num_samples=None, batch_size=100)
+        logits = program.predict(x)
+        # Softmax in float32 may round two scores to a tie: the program's class is one of the best.
+        chosen_scores = np.take_along_axis(outputs, logits.argmax(axis=1)[:, None], axis=1)
+        same = bool((chosen_scores[:, 0] == outputs.max(axis=1)).all())
+        compared = verify(quantized, program, x, chosen.verified, batch_size=100)
         found = accuracy(outputs, y)
         yield {
             "widths": width,
@@ -97,8 +102,9 @@ def rows_of(
             "weight_range": weight_range,
             "accuracy": found,
             "lost": float_accuracy - found,
-            "program_accuracy": accuracy(program.predict(x), y),
+            "program_accuracy": accuracy(logits, y),
             "agreement": accuracy(outputs, float_choice),
+            "same_classes": same,
             "exact": compared.exact,
             "elements": compared.elements,
         }
@@ -120,13 +126,13 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['lost']:+.2f}",
         within,
         f"{row['agreement']:.1f}",
-        "yes" if row["exact"] else "NO",
+        "yes" if row["exact"] and row["same_classes"] else "NO",
     )
 
 
 HEADER = (
-    "widths", "activations", "weight ranges", "Keras %", "program %", "lost", "", "same choice %",
-    "exact",
+    "widths", "activations per", "weight ranges", "Keras %", "program %", "lost", "",
+    "same choice %", "exact",
 )  # fmt: skip
 
 
@@ -140,6 +146,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--weight-ranges", nargs="+", choices=("minmax", "mse"), default=["minmax", "mse"]
     )
+    formats = ("channel", "tensor")
+    parser.add_argument("--activations", nargs="+", choices=formats, default=list(formats))
+    parser.add_argument("--verified", type=int, default=1000, help="images (default: 1000)")
     return parser.parse_args()
 
 
@@ -154,7 +163,7 @@ def main() -> None:
         if model is None:
             print(f"{name}: QUANTKERAS_SHARED names no folder with models/resnet8.h5; left out\n")
             continue
-        found = list(rows_of(model, x_train, test, chosen.widths, chosen.weight_ranges))
+        found = list(rows_of(model, x_train, test, chosen))
         elements = found[-1]["elements"]
         notes = [
             f"{len(test[0]):,} test images, {CALIBRATION} to calibrate; {elements:,} elements "

@@ -15,6 +15,7 @@ predict where TensorFlow has it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,27 +76,27 @@ def first_litert(name: str, samples: int) -> tuple[float, float] | None:
     return timed(lambda: litert.convert(model, x))
 
 
-def quantize_table(networks: list[str], rounds: int, samples: int) -> Figures:
+def quantize_table(networks: list[str], rounds: int, samples: int, peer: bool) -> Figures:
     names = [name for name in networks if name in QUANTIZE_GOALS]
     found = {name: Timings() for name in names}
-    peer = {name: Timings() for name in names}
+    other = {name: Timings() for name in names}
     for _ in range(rounds):
         for name in names:
             found[name].add(in_fresh_process(first_quantize, name, samples))
-            other = in_fresh_process(first_litert, name, samples)
-            if other is not None:
-                peer[name].add(other)
+            seconds = in_fresh_process(first_litert, name, samples) if peer else None
+            if seconds is not None:
+                other[name].add(seconds)
     rows, figures = [], {}
     for name in names:
-        lite = f"{peer[name].median_wall:.2f}" if peer[name].wall else "-"
+        lite = f"{other[name].median_wall:.2f}" if other[name].wall else "-"
         goal = QUANTIZE_GOALS[name]
         wall, cpu = found[name].median_wall, found[name].median_cpu
         rows.append(
             (name, f"{wall:.2f}", f"{cpu:.2f}", lite, f"{goal:g}", verdict(wall, goal))
         )
         figures[name] = {"wall_s": wall, "cpu_s": cpu, "goal_s": goal}
-        if peer[name].wall:
-            figures[name] |= {"litert_wall_s": peer[name].median_wall}
+        if other[name].wall:
+            figures[name] |= {"litert_wall_s": other[name].median_wall}
     header = ("quantize", "wall s", "CPU s", "LiteRT wall s", "goal s", "")
     report(f"First quantize of a process, {samples} samples", header, rows)
     return figures
@@ -104,7 +105,7 @@ def quantize_table(networks: list[str], rounds: int, samples: int) -> Figures:
 # -- predict -----------------------------------------------------------------------------------
 
 
-def predict_row(name: str, rounds: int, count: int) -> Figures:
+def predict_row(name: str, rounds: int, count: int, peer: bool) -> Figures:
     """Float, quantized, program and LiteRT on the same samples."""
     from quantkeras import convert, quantize
 
@@ -117,7 +118,7 @@ def predict_row(name: str, rounds: int, count: int) -> Figures:
         "quantized": lambda: quantized.predict(x, BATCH, verbose=0),
         "program": lambda: program.predict(x),
     }
-    if litert.available():
+    if peer and litert.available():
         run = litert.runner(litert.convert(model, x[:SAMPLES]), BATCH)
         alternatives["LiteRT"] = lambda: run(x)
     first = {key: timed(function) for key, function in alternatives.items()}
@@ -134,8 +135,8 @@ def predict_row(name: str, rounds: int, count: int) -> Figures:
     }
 
 
-def predict_table(networks: list[str], rounds: int, count: int) -> Figures:
-    figures = {name: in_fresh_process(predict_row, name, rounds, count) for name in networks}
+def predict_table(networks: list[str], rounds: int, count: int, peer: bool) -> Figures:
+    figures = {name: in_fresh_process(predict_row, name, rounds, count, peer) for name in networks}
     engines = list(next(iter(figures.values()))["per_s"])
     rows = []
     for name, found in figures.items():
@@ -260,12 +261,15 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--count", type=int, default=512, help=f"of predict; a multiple of {BATCH}")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="samples of quantize")
+    parser.add_argument("--steps", type=int, default=5, help="of training in a round")
+    parser.add_argument("--no-peer", action="store_true", help="leave LiteRT out")
     chosen = parser.parse_args()
-    rounds = chosen.rounds
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    networks, rounds, peer = chosen.networks, chosen.rounds, not chosen.no_peer
     measure: dict[str, Callable[[], Figures]] = {
-        "quantize": lambda: quantize_table(chosen.networks, max(1, rounds // 3), chosen.samples),
-        "predict": lambda: predict_table(chosen.networks, rounds, chosen.count),
-        "train": lambda: train_table(chosen.networks, rounds, 3),
+        "quantize": lambda: quantize_table(networks, max(1, rounds // 3), chosen.samples, peer),
+        "predict": lambda: predict_table(networks, rounds, chosen.count, peer),
+        "train": lambda: train_table(networks, rounds, chosen.steps),
         "import": lambda: import_table(max(1, rounds // 3)),
     }
     figures = {name: measure[name]() for name in chosen.only}

@@ -14,6 +14,7 @@ leaves the files in DIR, for the command line to play with.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -214,6 +215,8 @@ def main(words: Sequence[str] | None = None) -> int:
     import_keras()
     import keras
 
+    # TensorFlow advises against tracing anew; that several models do so is in the nature of this.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.utils.set_random_seed(0)
     with tempfile.TemporaryDirectory() as temporary:
         if keep is not None:

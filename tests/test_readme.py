@@ -53,7 +53,7 @@ def test_what_the_readme_points_to_is_there():
     for path in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (README.parent / path).is_file(), path
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake ([a-z-]+)", readme):
+    for target in re.findall(r"(?:`|    )make ([a-z-]+)", readme):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for folder in re.findall(r"^\| `([a-z_/]+)` \|", readme, re.MULTILINE):
         assert (README.parent / folder / "__init__.py").is_file(), folder

@@ -77,7 +77,7 @@ class OutputQuantizer(_Quantizer):
         bits: int = 8,
         signed: bool = True,
         per_channel: bool = True,
-        max_spread: int = 4,
+        max_spread: int = 2,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

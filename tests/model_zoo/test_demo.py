@@ -11,7 +11,7 @@ import quantkeras as qk
 from model_zoo import demo
 from quantkeras.conversion import LayerResult, VerifyReport
 
-FEW = "--train-images 60 --test-images 40 --compared 8 --epochs 1".split()
+FEW = ["--train-images", "60", "--test-images", "40", "--compared", "8", "--epochs", "1"]
 
 
 @pytest.fixture(scope="module")
