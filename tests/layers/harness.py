@@ -168,7 +168,9 @@ class LayerHarness:
             assert gradient is not None, variable
             assert np.isfinite(gradient).all(), variable
 
-    @pytest.mark.parametrize("mode", ["frozen", "moving", "learned"])
+    @pytest.mark.parametrize(
+        "mode", [pytest.param("frozen", marks=pytest.mark.slow), "moving", "learned"]
+    )
     def test_exact_after_training(self, mode: str) -> None:
         model, arrays = self.model(mode=mode), self.samples()
         x = self.feed(arrays)
