@@ -3,9 +3,11 @@
     python benchmarks/ptq_accuracy.py [--samples N] [--networks zoo mlperf] [--json FILE]
 
 ResNet8 on CIFAR-10, calibrated on 256 training images. Widths are `first weights / weights /
-activations`. Networks: `zoo`, the package's own, and `mlperf`, the reference network of MLPerf
-Tiny, if the environment variable QUANTKERAS_SHARED names a folder with models/resnet8.h5. Images:
-the test images of $QUANTKERAS_DATA/cifar10.npz if that is there, else the 1,000 of the package.
+activations`; outputs of layers without an activation keep 8 bits.
+
+Networks: `zoo`, the package's own, and `mlperf`, the reference network of MLPerf Tiny, if the
+environment variable QUANTKERAS_SHARED names a folder with models/resnet8.h5. Images: the test
+images of $QUANTKERAS_DATA/cifar10.npz if that is there, else the 1,000 of the package.
 
 A row is exact if every integer of every layer, and every output of `predict`, is the same in the
 Keras model and in the integer program (`quantkeras.verify`): on 1,000 of the images, or as many as
@@ -83,7 +85,6 @@ def rows_of(
             input_weight_bits=first,
             weight_bits=weights,
             activation_bits=acts,
-            output_bits=acts,
             per_tensor_activations=activations == "tensor",
             weight_range=weight_range,
         )

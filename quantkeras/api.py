@@ -16,6 +16,7 @@ from .build import build_model
 from .calibration import calibrate, calibrate_on, open_samples
 from .conversion import convert, verify
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
+from .layers import WeightedLayer
 from .model_io import load_model, save_model
 from .params import QuantizationParams
 from .plan import Plan, make_plan
@@ -78,7 +79,8 @@ def quantize(
 
 def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
     """Refuse layers whose accumulator can overflow the hardware's, all of them at once."""
-    wide = any(getattr(layer, "carrier", "float32") == "float64" for layer in model.layers)
+    weighted = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
+    wide = any(layer.carrier == "float64" for layer in weighted)
     if buffer_bits > FLOAT32_BITS and not wide:
         return  # what float32 carries fits
     costs = program_costs(convert(model)).layers

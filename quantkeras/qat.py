@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from .errors import QuantizationError
-from .layers import RANGE_MODES, HardwareLayer, InputQuantizer, WeightedLayer
+from .layers import RANGE_MODES, choose_carriers, quantizers_of
 
 
 def set_ranges(model: keras.Model, mode: str) -> keras.Model:
@@ -20,20 +20,14 @@ def set_ranges(model: keras.Model, mode: str) -> keras.Model:
     """
     if mode not in RANGE_MODES:
         raise QuantizationError(f"ranges {mode!r}: must be one of {', '.join(RANGE_MODES)}")
-    quantizers = []
-    for layer in model.layers:
-        if isinstance(layer, InputQuantizer) and not layer.integer_input:
-            quantizers.append(layer)
-        if isinstance(layer, HardwareLayer) and layer.output_quantizer is not None:
-            quantizers.append(layer.output_quantizer)
-        if isinstance(layer, WeightedLayer):
-            quantizers.append(layer.weight_quantizer)
+    quantizers = quantizers_of(model.layers)
     if not quantizers:
         raise QuantizationError(
             f"model {model.name!r} has no quantized layers; call quantize first"
         )
     for quantizer in quantizers:
         quantizer.range_mode = mode
+    choose_carriers(model.layers)
     for compiled in ("train_function", "test_function", "predict_function"):
         setattr(model, compiled, None)
     return model

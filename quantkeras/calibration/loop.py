@@ -13,7 +13,7 @@ from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
-from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+from ..layers import HardwareLayer, InputQuantizer, WeightedLayer, choose_carriers
 from ..numerics.layer import fixed_shape
 from ..progress import progress_bar
 from .filling import fill_range, only_reader
@@ -95,6 +95,7 @@ def calibrate_on(
         layer = node.attrs.get("layer")
         if isinstance(layer, WeightedLayer):
             layer.fit_weights()
+    choose_carriers(node.attrs.get("layer") for node in graph)
     for compiled in ("train_function", "test_function", "predict_function"):
         setattr(model, compiled, None)  # they may hold what fit_weights has just changed
     return model

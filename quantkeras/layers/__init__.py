@@ -10,6 +10,8 @@ from .kinds import (
     QuantizedDepthwiseConv2D,
     QuantizedGlobalAveragePooling2D,
     QuantizedReLU,
+    choose_carriers,
+    quantizers_of,
 )
 from .numbers import LayerNumbers
 from .quantizers import (
@@ -40,5 +42,7 @@ __all__ = [
     "TensorFormat",
     "WeightQuantizer",
     "WeightedLayer",
+    "choose_carriers",
     "format_of",
+    "quantizers_of",
 ]

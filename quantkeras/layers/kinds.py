@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,8 +12,8 @@ from keras import ops
 from ..numerics.layer import LayerSpec, Pool, Window
 from . import keras_arrays as ka
 from .hardware_layer import HardwareLayer
-from .quantizers import PACKAGE
-from .weighted_layer import WeightedLayer
+from .quantizers import PACKAGE, InputQuantizer
+from .weighted_layer import FLOAT32_LIMIT, WeightedLayer
 
 Tensor = Any
 
@@ -89,16 +90,41 @@ class QuantizedDense(WeightedLayer, keras.layers.Dense):
 class QuantizedAdd(HardwareLayer, keras.layers.Add):
     """Add [ReLU] [average pool]: the inputs are shifted to a common frac and summed.
 
-    How far the steps of the inputs lie apart is not bounded, hence float64.
+    carrier: the type of the sum. How far the steps of the inputs lie apart is not bounded, hence
+    float64, unless :meth:`choose_carriers` finds them close and they cannot move.
     """
 
-    carrier = "float64" if ka.float64_available() else "float32"
-
-    def _default_rescale_carrier(self) -> str:
-        return self.carrier
+    def __init__(self, *args: Any, carrier: str | None = None, **kwargs: Any) -> None:
+        widest = "float64" if ka.float64_available() else "float32"
+        self.carrier = carrier or widest
+        super().__init__(*args, **{"rescale_carrier": widest, **kwargs})
 
     def core_spec(self) -> LayerSpec:
         return LayerSpec("add")
+
+    def choose_carriers(self, ranges_can_move: bool) -> None:
+        """float32 for sums and rescale where the present formats prove it exact."""
+        if not ka.float64_available():
+            return
+        self.carrier = self.rescale_carrier = "float64"
+        if ranges_can_move or self.output_quantizer is None:
+            return
+        formats = self.input_formats
+        lsbs = [f.lsb() for f in formats]
+        lsb = self._accumulator_lsb(lsbs)
+        largest = sum(
+            float(ops.max(x / lsb)) * f.largest for x, f in zip(lsbs, formats, strict=True)
+        )
+        if largest >= FLOAT32_LIMIT:
+            return
+        self.carrier = "float32"
+        unit = self.output_quantizer.lsb() * ka.float32_unit(self.output_quantizer.value_bits) / lsb
+        whole = self.gain / unit
+        if not self.sums_in_float64 and bool(ops.all(ops.equal(whole, ops.floor(whole)))):
+            self.rescale_carrier = "float32"
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "carrier": self.carrier}
 
 
 @register(PACKAGE)
@@ -156,3 +182,28 @@ def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
     return int(value[0]), int(value[1])
+
+
+def choose_carriers(layers: Iterable[Any]) -> None:
+    """Let each layer of a model whose inputs are added choose its carriers for the present ranges.
+
+    Weighted layers choose theirs when their weights are fitted.
+    """
+    layers = list(layers)
+    can_move = any(quantizer.range_mode != "frozen" for quantizer in quantizers_of(layers))
+    for layer in layers:
+        if isinstance(layer, QuantizedAdd):
+            layer.choose_carriers(can_move)
+
+
+def quantizers_of(layers: Iterable[Any]) -> list[Any]:
+    """The quantizers of a model's layers whose ranges are calibrated or trained."""
+    found: list[Any] = []
+    for layer in layers:
+        if isinstance(layer, InputQuantizer) and not layer.integer_input:
+            found.append(layer)
+        if isinstance(layer, HardwareLayer) and layer.output_quantizer is not None:
+            found.append(layer.output_quantizer)
+        if isinstance(layer, WeightedLayer):
+            found.append(layer.weight_quantizer)
+    return found
