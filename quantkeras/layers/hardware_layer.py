@@ -155,13 +155,16 @@ class HardwareLayer(keras.layers.Layer):
 
     # -- the integer program of this layer ---
 
-    def numbers(self) -> LayerNumbers:
-        """What the hardware sees of this layer now."""
+    def numbers(self, training: bool | None = False) -> LayerNumbers:
+        """What the hardware sees of this layer now.
+
+        training: leave out the guard of the accumulator (see WeightedLayer), which costs time.
+        """
         lsbs = [ops.stop_gradient(f.lsb()) for f in self.input_formats]
         lsb = self._accumulator_lsb(lsbs)
         output_lsb = None if self.output_quantizer is None else self.output_quantizer.lsb()
         unit = self._gain_unit(lsb, output_lsb)
-        gain = self._present_gain(lsb, lsbs, unit)
+        gain = self._present_gain(lsb, None if training else lsbs, unit)
         step = self._step(gain)
         multiplier = lsb * gain if output_lsb is None else lsb * gain / output_lsb
         clip = None
@@ -183,7 +186,9 @@ class HardwareLayer(keras.layers.Layer):
         unit = ka.float32_unit(self.output_quantizer.value_bits)
         return ops.stop_gradient(output_lsb) * unit / lsb
 
-    def _present_gain(self, lsb: Tensor, lsbs: list[Tensor], unit: Tensor | None) -> Tensor:
+    def _present_gain(
+        self, lsb: Tensor, guarded: list[Tensor] | None, unit: Tensor | None
+    ) -> Tensor:
         return grid_above(ops.convert_to_tensor(self.gain), self.scale_bits, unit)
 
     def _step(self, gain: Tensor) -> Tensor:
@@ -209,7 +214,7 @@ class HardwareLayer(keras.layers.Layer):
         xs = as_list(inputs)
         if training:
             self._follow_ranges(inputs)
-        numbers = self.numbers()
+        numbers = self.numbers(training)
         y = self._run(numbers, xs, training)
         return y if numbers.output_lsb is None else y * numbers.output_lsb
 

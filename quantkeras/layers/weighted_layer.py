@@ -146,8 +146,8 @@ class WeightedLayer(HardwareLayer):
 
     # -- the integer program ---
 
-    def numbers(self) -> LayerNumbers:
-        numbers = super().numbers()
+    def numbers(self, training: bool | None = False) -> LayerNumbers:
+        numbers = super().numbers(training)
         flat = self.channel_last(ops.convert_to_tensor(self.kernel))
         numbers.qkernel = self.kernel_shaped(self.weight_quantizer.integers(flat, numbers.step))
         if self.bias is not None:
@@ -167,11 +167,13 @@ class WeightedLayer(HardwareLayer):
         """Input channels are summed, so they are aligned to the finest of them: a scalar."""
         return ops.min(lsbs[0])
 
-    def _present_gain(self, lsb: Tensor, lsbs: list[Tensor], unit: Tensor | None) -> Tensor:
+    def _present_gain(
+        self, lsb: Tensor, guarded: list[Tensor] | None, unit: Tensor | None
+    ) -> Tensor:
         gain = self._natural_gain(lsb, unit)
-        if self.carrier == "float64" or self._always_narrow():
+        if guarded is None or self.carrier == "float64" or self._always_narrow():
             return gain
-        return gain * self._doubling(self._step(gain), lsb, lsbs[0])
+        return gain * self._doubling(self._step(gain), lsb, guarded[0])
 
     def _natural_gain(self, lsb: Tensor, unit: Tensor | None) -> Tensor:
         """The gain without any doubling."""
