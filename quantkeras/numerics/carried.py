@@ -41,7 +41,7 @@ For larger ones it wakes its threads, which is lost where other programs keep th
 a container has fewer of them than the machine: products of 0.3 ms were seen to take 16 ms.
 """
 
-FEWEST_ROWS = 7
+FEWEST_ROWS = 4
 """A product cut into pieces of fewer rows than that loses more than it wins."""
 
 RESCALE_ELEMENTS = 2**15
