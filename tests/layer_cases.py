@@ -1,22 +1,16 @@
-"""Random hardware layers with inputs, and a slow reader of the layer equation.
-
-:func:`layer_cases` draws a layer with everything it needs to run; :func:`naive_layer` computes it
-one number at a time with Python integers and loops, from the text of the equation.
-"""
+"""Random hardware layers with everything they need to run: :func:`layer_cases`."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from strategies import exact_half_up
 
 from quantkeras.numerics import Format
-from quantkeras.numerics.layer import LayerParams, LayerSpec, Pool, Window
+from quantkeras.numerics.layer import ELEMENTWISE, WEIGHTED, LayerParams, LayerSpec
+from quantkeras.numerics.windows import Pool, Window
 
 
 @dataclass
@@ -64,13 +58,55 @@ def windows(height: int, width: int, dilated: bool = True) -> st.SearchStrategy[
 
 
 @st.composite
+def transposed_windows(draw: st.DrawFn, height: int, width: int) -> Window:
+    """Windows over a map of that size with zeros between its pixels, mostly of stride 1."""
+    pair, one = st.tuples(st.integers(1, 3), st.integers(1, 3)), st.just((1, 1))
+    pad = st.integers(0, 4)
+    window = Window(
+        draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
+        draw(st.one_of(one, one, pair)),
+        draw(st.tuples(st.tuples(pad, pad), st.tuples(pad, pad))),
+        draw(st.one_of(one, one, pair)),
+        draw(pair),
+    )
+    pads = [list(ends) for ends in window.pads((height, width))]
+    for axis, length in enumerate((height, width)):
+        missing = window.extent(axis) - window.widened(axis, length) - sum(pads[axis])
+        pads[axis][draw(st.integers(0, 1))] += max(missing, 0)
+    top, left = (tuple(ends) for ends in pads)
+    return replace(window, padding=(top, left))
+
+
+def merged_shapes(draw: st.DrawFn, kind: str, shape: tuple[int, ...], count: int) -> list[Any]:
+    """Shapes of the inputs of a layer with several; element-wise kinds may broadcast one."""
+    if kind not in ELEMENTWISE or draw(st.booleans()):
+        return [shape] * count
+    height, width, channels = shape
+    smaller = draw(st.sampled_from([(1, 1, channels), (height, width, 1), (1, width, 1)]))
+    shapes = [shape] * (count - 1)
+    shapes.insert(draw(st.integers(0, count - 1)), smaller)
+    return shapes
+
+
+def random_slices(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """A (start, stop, step) of each axis that leaves something, also backward ones."""
+    slices = []
+    for size in shape:
+        first, last = sorted(draw(st.tuples(*[st.integers(0, size - 1)] * 2)))
+        step = draw(st.integers(1, 3))
+        forward = (first, draw(st.sampled_from([last + 1, last + 1 - size or None])), step)
+        backward = (last, first - 1 if first else None, -step)
+        slices.append(draw(st.sampled_from([forward, backward])))
+    return tuple(slices)
+
+
+ALL_KINDS = (*WEIGHTED, *ELEMENTWISE, "concat", "identity", "slice", "upsample")
+
+
+@st.composite
 def layer_cases(draw: st.DrawFn, kinds: tuple[str, ...] | None = None) -> LayerCase:
     """Layers of every kind with steps, widths, shifts and inputs of all sorts."""
-    kind = draw(
-        st.sampled_from(
-            kinds or ("conv2d", "depthwise_conv2d", "dense", "add", "concat", "identity")
-        )
-    )
+    kind = draw(st.sampled_from(kinds or ALL_KINDS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     extreme = draw(st.booleans())
     height, width = draw(st.integers(1, 6)), draw(st.integers(1, 6))
@@ -78,18 +114,23 @@ def layer_cases(draw: st.DrawFn, kinds: tuple[str, ...] | None = None) -> LayerC
     channels = groups * draw(st.integers(1, 3))
     flat = kind == "dense" and draw(st.booleans())
     shape = (channels,) if flat else (height, width, channels)
-    count = draw(st.integers(2, 3)) if kind in ("add", "concat") else 1
-    formats = [Format(draw(st.integers(2, 16)), draw(st.booleans()), 0) for _ in range(count)]
-    inputs = [_integers(rng, f.qmin, f.qmax, (2, *shape), extreme) for f in formats]
-    shifts = [
-        rng.integers(0, 6, (channels,)) if draw(st.booleans()) else None for _ in range(count)
+    count = 1
+    if kind in (*ELEMENTWISE, "concat"):
+        count = 2 if kind in ("multiply", "subtract") else draw(st.integers(2, 3))
+    widest = 12 if kind == "multiply" else 16
+    formats = [Format(draw(st.integers(2, widest)), draw(st.booleans()), 0) for _ in range(count)]
+    shapes = merged_shapes(draw, kind, shape, count)
+    inputs = [
+        _integers(rng, f.qmin, f.qmax, (2, *s), extreme)
+        for f, s in zip(formats, shapes, strict=True)
     ]
+    shifts = [rng.integers(0, 6, (s[-1],)) if draw(st.booleans()) else None for s in shapes]
     params = LayerParams(input_shifts=tuple(shifts) if draw(st.booleans()) else ())
-    window = None
+    core = LayerSpec(kind, None, groups)
     cout = channels * count if kind == "concat" else channels
     if kind in ("conv2d", "depthwise_conv2d"):
-        window = draw(windows(height, width))
-        size = window.size
+        window = draw(st.one_of(windows(height, width), transposed_windows(height, width)))
+        core, size = replace(core, window=window), window.size
         last = groups * draw(st.integers(1, 3)) if kind == "conv2d" else draw(st.integers(1, 2))
         cout = last if kind == "conv2d" else channels * last
         weight_shape: tuple[int, ...] = (*size, channels // groups, last)
@@ -100,6 +141,11 @@ def layer_cases(draw: st.DrawFn, kinds: tuple[str, ...] | None = None) -> LayerC
         weight_shape = (channels, cout)
     else:
         weight_shape = ()
+    if kind == "slice":
+        core = replace(core, slices=random_slices(draw, shape))
+        cout = len(range(channels)[slice(*core.slices[-1])])
+    elif kind == "upsample":
+        core = replace(core, size=draw(st.tuples(st.integers(1, 3), st.integers(1, 2))))
     if weight_shape:
         top = 2 ** (draw(st.integers(2, 12)) - 1) - 1
         params.weights = _integers(rng, -top, top, weight_shape, extreme)
@@ -110,21 +156,30 @@ def layer_cases(draw: st.DrawFn, kinds: tuple[str, ...] | None = None) -> LayerC
     relu = draw(st.booleans())
     if relu and draw(st.booleans()):
         params.max_value = rng.integers(0, 2**16, (cout,))
-    core = LayerSpec(kind, window, groups, relu=relu)
-    pool = None if flat else draw(_pools(*_map(core, height, width)))
-    spec = LayerSpec(kind, window, groups, pool, relu)
+    spec = replace(core, relu=relu)
+    if not flat:
+        spec = replace(spec, pool=draw(_pools(*_map(core, height, width))))
     if draw(st.booleans()) or draw(st.booleans()):
         bits = draw(st.integers(2, 16))
         output = Format(bits, draw(st.booleans()), 0)
-        params.scale = rng.integers(1, 2 ** draw(st.integers(1, 16)), (cout,))
-        params.shift = rng.integers(-3, draw(st.integers(-2, 40)), (cout,))
+        params.scale = rng.integers(1, 2 ** draw(st.integers(1, 14)), (cout,))
+        params.shift = rng.integers(-2, draw(st.integers(-1, 40)), (cout,))
         params.qmin, params.qmax = output.qmin, output.qmax
         if bits <= 8 and draw(st.booleans()):
-            params.table = rng.integers(-128, 128, 2**bits)
+            size = draw(st.sampled_from([(2**bits,), (2**bits, cout)]))
+            params.table = rng.integers(-128, 128, size)
     return LayerCase(spec, params, formats, inputs)
 
 
 def _map(spec: LayerSpec, height: int, width: int) -> tuple[int, int]:
+    """Height and width of what the core of a layer gives."""
+    if spec.kind == "slice":
+        rows, columns = (
+            range(n)[slice(*s)] for n, s in zip((height, width), spec.slices[:2], strict=True)
+        )
+        return len(rows), len(columns)
+    if spec.kind == "upsample":
+        return height * spec.size[0], width * spec.size[1]
     return (height, width) if spec.window is None else spec.window.output_size((height, width))
 
 
@@ -144,106 +199,3 @@ def _integers(
     if extreme:
         return rng.choice(np.array([low, high], np.int64), shape)
     return rng.integers(low, high + 1, shape)
-
-
-# -- the slow reader --------------------------------------------------------------------------
-
-
-def naive_layer(case: LayerCase) -> np.ndarray:
-    """Output (n, ...) of the layer as Python integers in an object array."""
-    results = [
-        _naive_sample(case.spec, case.params, [x[i].astype(object) for x in case.inputs])
-        for i in range(len(case.inputs[0]))
-    ]
-    return np.stack(results)
-
-
-def _naive_sample(spec: LayerSpec, params: LayerParams, xs: list[np.ndarray]) -> np.ndarray:
-    shifts = params.input_shifts or (None,) * len(xs)
-    xs = [
-        x if s is None else x * 2 ** np.asarray(s, object) for x, s in zip(xs, shifts, strict=True)
-    ]
-    acc = _naive_core(spec, params, xs)
-    if params.bias is not None:
-        shift = 0 if params.bias_shift is None else np.asarray(params.bias_shift, object)
-        acc = acc + np.asarray(params.bias, object) * 2**shift
-    if spec.pool is not None and spec.pool.kind == "max":
-        acc = _naive_pool(acc, spec.pool.window, max)
-    if spec.relu:
-        acc = np.maximum(acc, 0)
-        if params.max_value is not None:
-            acc = np.minimum(acc, np.asarray(params.max_value, object))
-    if spec.pool is not None and spec.pool.kind == "average":
-        acc = _naive_pool(acc, spec.pool.window, sum)
-    if spec.pool is not None and spec.pool.kind == "global_average":
-        acc = acc.sum(axis=(0, 1), keepdims=spec.pool.keepdims)
-    if params.scale is not None:
-        acc = _naive_rescale(acc, params)
-    if params.table is not None:
-        entries = [int(params.table[int(v) - params.qmin]) for v in acc.reshape(-1)]
-        acc = np.array(entries, object).reshape(acc.shape)
-    return acc
-
-
-def _naive_core(spec: LayerSpec, params: LayerParams, xs: list[np.ndarray]) -> np.ndarray:
-    if spec.kind == "add":
-        return sum(xs[1:], xs[0])
-    if spec.kind == "concat":
-        return np.concatenate(xs, axis=spec.axis)
-    if spec.kind == "dense":
-        return xs[0] @ params.weights.astype(object)
-    if spec.kind in ("conv2d", "depthwise_conv2d"):
-        return _naive_conv(spec, params, xs[0])
-    return xs[0]
-
-
-def _naive_conv(spec: LayerSpec, params: LayerParams, x: np.ndarray) -> np.ndarray:
-    window, w = spec.window, params.weights
-    assert window is not None
-    height, width, cin = x.shape
-    (top, _), (left, _) = window.pads((height, width))
-    oh, ow = window.output_size((height, width))
-    pad = [0] * cin if params.pad_value is None else [int(v) for v in params.pad_value]
-    depthwise = spec.kind == "depthwise_conv2d"
-    cout = cin * w.shape[3] if depthwise else w.shape[3]
-    out = np.zeros((oh, ow, cout), object)
-    for r, s, o in np.ndindex(oh, ow, cout):
-        if depthwise:
-            taps = [(o // w.shape[3], 0, o % w.shape[3])]
-        else:
-            depth, first = w.shape[2], o // (cout // spec.groups) * w.shape[2]
-            taps = [(first + k, k, o) for k in range(depth)]
-        for i, j, (c, k, last) in itertools.product(range(w.shape[0]), range(w.shape[1]), taps):
-            y = r * window.strides[0] + i * window.dilation[0] - top
-            z = s * window.strides[1] + j * window.dilation[1] - left
-            inside = 0 <= y < height and 0 <= z < width
-            value = x[y, z, c] if inside else pad[c]
-            weight = w[i, j, c, last] if depthwise else w[i, j, k, last]
-            out[r, s, o] += value * int(weight)
-    return out
-
-
-def _naive_pool(x: np.ndarray, window: Any, reduce: Any) -> np.ndarray:
-    height, width, channels = x.shape
-    (top, _), (left, _) = window.pads((height, width))
-    oh, ow = window.output_size((height, width))
-    out = np.zeros((oh, ow, channels), object)
-    for r, s, c in np.ndindex(oh, ow, channels):
-        rows = range(r * window.strides[0] - top, r * window.strides[0] - top + window.size[0])
-        columns = range(s * window.strides[1] - left, s * window.strides[1] - left + window.size[1])
-        out[r, s, c] = reduce(
-            x[y, z, c]
-            for y, z in itertools.product(rows, columns)
-            if 0 <= y < height and 0 <= z < width
-        )
-    return out
-
-
-def _naive_rescale(acc: np.ndarray, params: LayerParams) -> np.ndarray:
-    scale = np.broadcast_to(np.asarray(params.scale, object), acc.shape)
-    shift = np.broadcast_to(np.asarray(params.shift, object), acc.shape)
-    out = np.zeros(acc.shape, object)
-    for index in np.ndindex(*acc.shape):
-        exact = Fraction(int(acc[index]) * int(scale[index])) / Fraction(2) ** int(shift[index])
-        out[index] = min(max(exact_half_up(exact), params.qmin), params.qmax)
-    return out

@@ -8,16 +8,26 @@ The windows and the movements of data are shared with the fast twin in ``carried
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .layer import LayerParams, Pads, Pool, Window
+from .layer import LayerParams, Slices
 from .rounding import saturate, shift_round
+from .tables import look_up
+from .windows import Pads, Pool, Window
 
 Array = npt.NDArray[Any]
+
+ELEMENTWISE_FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
 
 
 class Movements:
@@ -38,6 +48,14 @@ class Movements:
     def pad(self, x: Array, pads: Pads) -> Array:
         """Zeros around height and width."""
         return pad_map(x, pads, 0)
+
+    def slice(self, x: Array, slices: Slices) -> Array:
+        """``x[:, start:stop:step, ...]``."""
+        return x[(slice(None), *(slice(*limits) for limits in slices))]
+
+    def upsample(self, x: Array, size: tuple[int, int]) -> Array:
+        """Repeat every row and column."""
+        return x.repeat(size[0], axis=1).repeat(size[1], axis=2)
 
 
 class IntArrays(Movements):
@@ -78,9 +96,9 @@ class IntArrays(Movements):
         """x: (n, ..., in); weights: (in, out)."""
         return np.asarray(x.astype(np.int64) @ weights.astype(np.int64))
 
-    def add(self, x: Array, y: Array) -> Array:
-        """Sum of two aligned tensors."""
-        return x + y
+    def elementwise(self, kind: str, x: Array, y: Array) -> Array:
+        """Sum, difference, maximum, minimum or product of two tensors that broadcast."""
+        return np.asarray(ELEMENTWISE_FUNCTIONS[kind](x, y))
 
     def add_bias(self, acc: Array, bias: Array, shift: Array | None) -> Array:
         """``acc + (bias << shift)``, per channel; shift >= 0."""
@@ -97,7 +115,9 @@ class IntArrays(Movements):
         if pool.window is None:
             return np.asarray(x.sum((1, 2), keepdims=pool.keepdims))
         padded = pad_map(x, pool.window.pads(x.shape[1:3]), 0)
-        return np.asarray(views(padded, pool.window).sum((3, 4)))
+        total = np.asarray(views(padded, pool.window).sum((3, 4)))
+        factors = pool.border_factors(x.shape[1:3])
+        return total if factors is None else total * factors
 
     def relu(self, x: Array, max_value: Array | None) -> Array:
         """``clip(x, 0, max_value)``, max_value per channel or None."""
@@ -111,11 +131,12 @@ class IntArrays(Movements):
 
     def lookup(self, y: Array, table: Array, qmin: int) -> Array:
         """``table[y - qmin]``."""
-        return np.asarray(np.asarray(table, np.int64)[y - qmin])
+        return look_up(table, y, qmin)
 
     def _patches(self, x: Array, window: Window, pad_value: Array | None) -> Array:
         value = 0 if pad_value is None else np.asarray(pad_value, np.int64)
-        return views(pad_map(x.astype(np.int64), window.pads(x.shape[1:3]), value), window)
+        pads = window.pads(x.shape[1:3])
+        return views(pad_map(widen(x.astype(np.int64), window), pads, value), window)
 
 
 def pad_map(x: Array, pads: Pads, value: float | Array) -> Array:
@@ -131,6 +152,16 @@ def pad_map(x: Array, pads: Pads, value: float | Array) -> Array:
     padded[:, top : top + h, left + w :] = value
     padded[:, top : top + h, left : left + w] = x
     return padded
+
+
+def widen(x: Array, window: Window) -> Array:
+    """Zeros between the pixels of (n, h, w, c), as the window's input_dilation asks."""
+    (sh, sw), (n, h, w, c) = window.input_dilation, x.shape
+    if sh == sw == 1:
+        return x
+    wide = np.zeros((n, window.widened(0, h), window.widened(1, w), c), x.dtype)
+    wide[:, ::sh, ::sw] = x
+    return wide
 
 
 def views(x: Array, window: Window) -> Array:

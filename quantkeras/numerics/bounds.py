@@ -8,31 +8,34 @@ their carriers by these bounds, and a report shows them to whoever builds the ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ..errors import AccumulatorTooWide
+from ..errors import AccumulatorTooWide, QuantizationError
 from .interval import (
     Interval,
     PyInts,
     add_interval,
     carrier,
     conv_interval,
+    cover_intervals,
     dense_interval,
     depthwise_interval,
+    elementwise_interval,
     sum_pool_interval,
 )
-from .layer import LayerParams, LayerSpec, Pads, Window, output_shape
+from .layer import ELEMENTWISE, LayerParams, LayerSpec
+from .shapes import output_shape
+from .windows import NO_PADS
 
 INT64_LIMIT = 2**63
 
-MOVING = ("concat", "flatten", "reshape", "permute")
+MOVING = ("concat", "flatten", "reshape", "permute", "slice", "upsample")
 """Kinds that mix positions, so that a bound per channel does not keep its place."""
-
-NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def layer_bounds(
 
     inputs: interval () of each input tensor; shapes: their unbatched shapes. Raises
     AccumulatorTooWide, naming the layer, where a float64 or the 64 bits of the rescale would not
-    hold a number exactly.
+    hold a number exactly, and QuantizationError where a look-up table has no entry for one.
     """
     shifts = params.input_shifts or (None,) * len(inputs)
     aligned = tuple(x.shifted(s) for x, s in zip(inputs, shifts, strict=True))
@@ -86,8 +89,7 @@ def layer_bounds(
         bits = _rescale_bits(params, total, name)
         output = total.rescaled(params.scale, params.shift, params.qmin, params.qmax)
     if params.table is not None:
-        table = np.asarray(params.table)
-        output = Interval(int(table.min()), int(table.max()))
+        output = _looked_up(params, output, name)
     return LayerBounds(aligned, accumulator, total, hull([output]), bits)
 
 
@@ -95,6 +97,18 @@ def hull(intervals: Sequence[Interval]) -> Interval:
     """The smallest interval () around all channels of all of them."""
     lowest = min(int(x.lo.min()) for x in intervals)
     return Interval(lowest, max(int(x.hi.max()) for x in intervals))
+
+
+def _looked_up(params: LayerParams, entering: Interval, name: str) -> Interval:
+    """All entries of the table: what reaches it is what a rescale saturates to, mostly all."""
+    found = hull([entering])
+    if found.lo < params.qmin or found.hi > params.qmax:
+        raise QuantizationError(
+            f"layer {name!r}: integers in [{found.lo}, {found.hi}] enter a table for "
+            f"{params.qmin} .. {params.qmax}; give it a rescale that saturates"
+        )
+    table = np.asarray(params.table)
+    return Interval(int(table.min()), int(table.max()))
 
 
 def _accumulator(
@@ -105,22 +119,42 @@ def _accumulator(
 ) -> Interval:
     x, bias, shift = aligned[0], params.bias, params.bias_shift
     if spec.kind in ("conv2d", "depthwise_conv2d"):
-        assert spec.window is not None
-        padding = _pad_value(spec.window, params.pad_value, shapes[0])
-        each = _per_channel(x, shapes[0])
-        if spec.kind == "conv2d":
-            return conv_interval(
-                each, params.weights, bias, shift, groups=spec.groups, pad_value=padding
-            )
-        return depthwise_interval(each, params.weights, bias, shift, pad_value=padding)
+        return _convolved(spec, params, x, shapes[0])
     if spec.kind == "dense":
         return dense_interval(_per_channel(x, shapes[0]), params.weights, bias, shift)
     if spec.kind == "add":
         return add_interval(aligned, bias, shift)
+    if spec.kind in ELEMENTWISE:
+        found = reduce(partial(elementwise_interval, spec.kind), aligned)
+        return add_interval([found], bias, shift)
     moved = hull(aligned) if spec.kind in MOVING else x
     if spec.kind == "pad" and spec.pads != NO_PADS:
         moved = moved.including(0)
     return add_interval([moved], bias, shift)
+
+
+def _convolved(
+    spec: LayerSpec, params: LayerParams, x: Interval, shape: tuple[int, ...]
+) -> Interval:
+    """Of a convolution or depthwise one. Where the input is widened by zeros, an output position
+    sees pixels through some taps of the kernel only; the rest of the kernel adds zeros.
+    """
+    assert spec.window is not None
+    each, kernels = _per_channel(x, shape), [np.asarray(params.weights)]
+    padding = None if spec.window.pads(shape[:2]) == NO_PADS else 0
+    if params.pad_value is None:
+        groups = (spec.window.tap_groups(axis) for axis in (0, 1))
+        kernels = [kernels[0][rows, columns] for rows, columns in product(*groups)]
+    else:
+        padding = None if padding is None else params.pad_value
+        each = each if spec.window.input_dilation == (1, 1) else each.including(0)
+    step: Callable[..., Interval] = depthwise_interval
+    if spec.kind == "conv2d":
+        step = partial(conv_interval, groups=spec.groups)
+    found = [
+        step(each, kernel, params.bias, params.bias_shift, pad_value=padding) for kernel in kernels
+    ]
+    return cover_intervals(found)
 
 
 def _pooled(
@@ -136,9 +170,7 @@ def _pooled(
     if spec.pool is None or spec.pool.kind == "max":
         return result
     size = _map_size(spec, shapes)
-    window = spec.pool.window
-    padded = window is not None and window.pads(size) != NO_PADS
-    return sum_pool_interval(result, spec.pool_area(size), padded)
+    return sum_pool_interval(result, spec.pool_area(size))
 
 
 def _map_size(spec: LayerSpec, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
@@ -146,13 +178,6 @@ def _map_size(spec: LayerSpec, shapes: Sequence[tuple[int, ...]]) -> tuple[int, 
     height, width = output_shape(replace(spec, pool=None), shapes, None)[:2]
     assert height is not None and width is not None
     return height, width
-
-
-def _pad_value(window: Window, value: ArrayLike | None, shape: tuple[int, ...]) -> ArrayLike | None:
-    """What stands around the input, or None where nothing does."""
-    if window.pads(shape[:2]) == NO_PADS:
-        return None
-    return 0 if value is None else value
 
 
 def _per_channel(x: Interval, shape: tuple[int, ...]) -> Interval:

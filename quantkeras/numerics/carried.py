@@ -16,36 +16,30 @@ done in int64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
-from .arrays import Array, Movements, pad_map, views
+from .arrays import ELEMENTWISE_FUNCTIONS, Array, Movements, pad_map, views, widen
 from .bounds import LayerBounds
 from .interval import carrier
-from .layer import LayerParams, Pool, Window
+from .layer import LayerParams
+from .pieces import (
+    COLUMN_BYTES,
+    combine,
+    cut_out,
+    matmul,
+    pieces_of_maps,
+    pieces_of_rows,
+    wide_rows,
+)
 from .rounding import pow2, saturate, shift_round
+from .windows import Pool, Window
 
 FLOAT64_BITS = 53
 """Integers of magnitude up to 2**53 are exact in float64."""
-
-COLUMN_BYTES = 2**20
-"""Convolutions unroll their input in pieces of about this size: they should stay in cache."""
-
-SINGLE_THREAD_WORK = 2**19 - 1
-"""OpenBLAS computes a product of that many multiplications or fewer on the calling thread.
-
-For larger ones it wakes its threads, which is lost where other programs keep the cores busy, or
-a container has fewer of them than the machine: products of 0.3 ms were seen to take 16 ms.
-"""
-
-FEWEST_ROWS = 4
-"""A product cut into pieces of fewer rows than that loses more than it wins."""
-
-RESCALE_ELEMENTS = 2**15
-"""Rescaling goes through float64 in pieces of about this many elements, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +91,14 @@ class CarriedArrays(Movements):
         self, x: Array, weights: Array, window: Window, groups: int, pad_value: Array | None
     ) -> Array:
         """x: (n, h, w, cin); weights: (kh, kw, cin/groups, cout) -> (n, oh, ow, cout)."""
+        if _transposed(window, pad_value):
+            return self._by_phases(
+                x,
+                weights,
+                window,
+                weights.shape[3],
+                lambda part, kernel: self.conv2d(part, kernel, _over(kernel), groups, None),
+            )
         patches = self._patches(x, window, pad_value)
         n, oh, ow, kh, kw, _ = patches.shape
         cin, cout = weights.shape[2], weights.shape[3] // groups
@@ -104,29 +106,37 @@ class CarriedArrays(Movements):
         matrices = np.ascontiguousarray(matrices.transpose(1, 0, 2))
         acc = np.empty((n, oh, ow, groups, cout), self.product)
         row_bytes = ow * kh * kw * cin * self.product.itemsize
-        for images, rows in _pieces(n, oh, COLUMN_BYTES // row_bytes):
+        for images, rows in pieces_of_maps(n, oh, COLUMN_BYTES // row_bytes):
             for g in range(groups):
                 taps = patches[images, rows, ..., g * cin : (g + 1) * cin]
                 columns = np.empty(taps.shape, self.product)
                 np.copyto(columns, taps, casting="same_kind")
                 matrix, target = columns.reshape(-1, kh * kw * cin), acc[images, rows, :, g]
                 if groups == 1:  # a piece of acc is contiguous: its reshape is a view
-                    _product(matrix, matrices[0], target.reshape(-1, cout))
+                    matmul(matrix, matrices[0], target.reshape(-1, cout))
                 else:
                     result = np.empty((len(matrix), cout), self.product)
-                    target[...] = _product(matrix, matrices[g], result).reshape(target.shape)
+                    target[...] = matmul(matrix, matrices[g], result).reshape(target.shape)
         return acc.reshape(n, oh, ow, groups * cout)
 
     def depthwise_conv2d(
         self, x: Array, weights: Array, window: Window, pad_value: Array | None
     ) -> Array:
         """x: (n, h, w, c); weights: (kh, kw, c, m) -> (n, oh, ow, c * m)."""
+        if _transposed(window, pad_value):
+            return self._by_phases(
+                x,
+                weights,
+                window,
+                weights.shape[2] * weights.shape[3],
+                lambda part, kernel: self.depthwise_conv2d(part, kernel, _over(kernel), None),
+            )
         patches = self._patches(x.astype(self.product, copy=False), window, pad_value)
         n, oh, ow, kh, kw, c = patches.shape
         m = weights.shape[3]
         taps = weights.astype(self.product, copy=False)
         acc = np.empty((n, oh, ow, c, m), self.product)
-        for images, rows in _pieces(n, oh, COLUMN_BYTES // (ow * c * self.product.itemsize)):
+        for images, rows in pieces_of_maps(n, oh, COLUMN_BYTES // (ow * c * self.product.itemsize)):
             for k in range(m):
                 target = acc[images, rows, :, :, k]
                 np.multiply(patches[images, rows, :, 0, 0], taps[0, 0, :, k], out=target)
@@ -139,37 +149,34 @@ class CarriedArrays(Movements):
         matrix = weights.astype(self.product, copy=False)
         rows = x.astype(self.product, copy=False).reshape(-1, x.shape[-1])
         result = np.empty((len(rows), matrix.shape[1]), self.product)
-        return _product(rows, matrix, result).reshape(*x.shape[:-1], matrix.shape[1])
+        return matmul(rows, matrix, result).reshape(*x.shape[:-1], matrix.shape[1])
 
-    def add(self, x: Array, y: Array) -> Array:
-        """Sum of two aligned tensors."""
-        return np.add(x, y, dtype=self.product)
+    def elementwise(self, kind: str, x: Array, y: Array) -> Array:
+        """Sum, difference, maximum, minimum or product of two tensors that broadcast."""
+        return np.asarray(ELEMENTWISE_FUNCTIONS[kind](x, y, dtype=self.product))
 
     def add_bias(self, acc: Array, bias: Array, shift: Array | None) -> Array:
         """``acc + (bias << shift)``, per channel."""
         bias = np.asarray(bias, np.int64)
         if shift is not None:
             bias = bias << np.asarray(shift, np.int64)
-        flat, vector = _rows(acc, bias.astype(self.product))
+        flat, vector = wide_rows(acc, bias.astype(self.product))
         return np.add(flat, vector, out=self._target(flat), dtype=self.product).reshape(acc.shape)
 
     def max_pool(self, x: Array, window: Window) -> Array:
         """Padding never wins: it stands for minus infinity, and no window sees padding only."""
-        seen = views(pad_map(x, window.pads(x.shape[1:3]), -np.inf), window)
-        first, *others = np.ndindex(*window.size)
-        best = seen[:, :, :, first[0], first[1]].copy()
-        for i, j in others:
-            np.maximum(best, seen[:, :, :, i, j], out=best)
-        return best
+        padded = pad_map(x, window.pads(x.shape[1:3]), -np.inf)
+        return combine(np.maximum, padded, window, x.dtype)
 
     def sum_pool(self, x: Array, pool: Pool) -> Array:
         """Sum over the window, or over the whole map, without the division."""
         if pool.window is None:
             return np.asarray(x.sum((1, 2), dtype=self.total, keepdims=pool.keepdims))
-        seen = views(pad_map(x, pool.window.pads(x.shape[1:3]), 0), pool.window)
-        total = np.zeros((*seen.shape[:3], seen.shape[5]), self.total)
-        for i, j in np.ndindex(*pool.window.size):
-            total += seen[:, :, :, i, j]
+        padded = pad_map(x, pool.window.pads(x.shape[1:3]), 0)
+        total = combine(np.add, padded, pool.window, self.total)
+        factors = pool.border_factors(x.shape[1:3])
+        if factors is not None:
+            total *= factors.astype(self.total)
         return total
 
     def relu(self, x: Array, max_value: Array | None) -> Array:
@@ -177,7 +184,7 @@ class CarriedArrays(Movements):
         clipped = np.maximum(x, 0, out=self._target(x))
         if max_value is None:
             return clipped
-        flat, limit = _rows(clipped, np.asarray(max_value).astype(x.dtype))
+        flat, limit = wide_rows(clipped, np.asarray(max_value).astype(x.dtype))
         return np.minimum(flat, limit, out=flat).reshape(x.shape)
 
     def rescale(self, acc: Array, params: LayerParams) -> Array:
@@ -187,66 +194,72 @@ class CarriedArrays(Movements):
             exact = shift_round(acc.astype(np.int64) * scale, shift)
             return saturate(exact, params.qmin, params.qmax).astype(self.output)
         factors, halves = np.broadcast_arrays(scale * pow2(-shift), np.where(shift > 0, 0.5, 0))
-        (flat, factor), (_, half) = _rows(acc, factors), _rows(acc, halves)
+        (flat, factor), (_, half) = wide_rows(acc, factors), wide_rows(acc, halves)
         result = np.empty(flat.shape, self.output)
-        step = max(1, RESCALE_ELEMENTS * len(flat) // max(1, flat.size))
-        for start in range(0, len(flat), step):
-            piece = np.multiply(flat[start : start + step], factor, dtype=np.float64)
+        for rows in pieces_of_rows(flat):
+            piece = np.multiply(flat[rows], factor, dtype=np.float64)
             piece += half
             np.floor(piece, out=piece)
-            target = result[start : start + step]
-            np.clip(piece, params.qmin, params.qmax, out=target, casting="same_kind")
+            np.clip(piece, params.qmin, params.qmax, out=result[rows], casting="same_kind")
         return result.reshape(acc.shape)
 
     def lookup(self, y: Array, table: Array, qmin: int) -> Array:
-        """``table[y - qmin]``."""
-        index = (y - qmin).astype(np.intp)
-        return np.asarray(np.asarray(table).astype(self.output)[index])
+        """``table[y - qmin]``: columns of a table per channel are joined to one list."""
+        entries, firsts = np.asarray(table).astype(self.output, copy=False), np.array(-qmin)
+        if entries.ndim == 2:
+            firsts = np.arange(entries.shape[1]) * len(entries) - qmin
+        listed = np.ascontiguousarray(entries.T).reshape(-1)
+        flat, first = wide_rows(y, firsts)
+        result = np.empty(flat.shape, self.output)
+        for rows in pieces_of_rows(flat):
+            index = flat[rows].astype(np.intp)
+            index += first
+            # The bounds prove that nothing is clipped; the other modes copy once more.
+            np.take(listed, index, out=result[rows], mode="clip")
+        return result.reshape(y.shape)
 
     def _patches(self, x: Array, window: Window, pad_value: Array | None) -> Array:
         value: float | Array = 0
+        pads, x = window.pads(x.shape[1:3]), widen(x, window)
         if pad_value is not None:
             value, x = np.asarray(pad_value, np.float64), x.astype(self.product, copy=False)
-        return views(pad_map(x, window.pads(x.shape[1:3]), value), window)
+        return views(pad_map(x, pads, value), window)
+
+    def _by_phases(
+        self,
+        x: Array,
+        weights: Array,
+        window: Window,
+        channels: int,
+        convolve: Callable[[Array, Array], Array],
+    ) -> Array:
+        """A transposed convolution without its products by zeros between the pixels.
+
+        convolve: of a part of the map with a part of the kernel, without padding.
+        """
+        (sh, sw), (oh, ow) = window.input_dilation, window.output_size(x.shape[1:3])
+        acc = np.zeros((len(x), oh, ow, channels), self.product)
+        for rows, columns in product(*(window.phases(a, x.shape[a + 1]) for a in (0, 1))):
+            kernel, target = weights[rows.taps, columns.taps], acc[:, rows.first :: sh]
+            target = target[:, :, columns.first :: sw]
+            if kernel.size:
+                height, width = (
+                    n + k - 1 for n, k in zip(target.shape[1:3], kernel.shape[:2], strict=True)
+                )
+                part = cut_out(cut_out(x, 1, rows.start, height), 2, columns.start, width)
+                target[...] = convolve(part, kernel)
+        return acc
 
     def _target(self, acc: Array) -> Array | None:
         """Where a step may write: over its input, if that belongs to this layer."""
         return acc if self.overwrite and acc.dtype == self.product else None
 
 
-def _product(rows: Array, matrix: Array, out: Array) -> Array:
-    """``rows @ matrix`` into ``out``; rows (m, k) and out (m, n) are contiguous.
-
-    Cut into pieces of rows, which NumPy hands to the BLAS one by one, that stay on this thread.
-    """
-    k, n = matrix.shape
-    count = SINGLE_THREAD_WORK // max(1, k * n)
-    cut = len(rows) // count * count if count >= FEWEST_ROWS else 0
-    if cut:
-        np.matmul(rows[:cut].reshape(-1, count, k), matrix, out=out[:cut].reshape(-1, count, n))
-    if cut < len(rows):
-        np.matmul(rows[cut:], matrix, out=out[cut:])
-    return out
+def _transposed(window: Window, pad_value: Array | None) -> bool:
+    """Whether :meth:`Window.phases` describes the window, with zeros wherever no pixel is."""
+    plain = window.strides == window.dilation == (1, 1) and pad_value is None
+    return plain and window.input_dilation != (1, 1)
 
 
-def _pieces(n: int, height: int, rows: int) -> list[tuple[slice, slice]]:
-    """Cut n maps into pieces of about `rows` rows: whole maps, or parts of one map."""
-    if rows >= height:
-        step = rows // height
-        return [(slice(i, i + step), slice(None)) for i in range(0, n, step)]
-    step = max(1, rows)
-    cuts = [slice(r, r + step) for r in range(0, height, step)]
-    return [(slice(i, i + 1), cut) for i in range(n) for cut in cuts]
-
-
-def _rows(x: Array, vector: npt.NDArray[Any]) -> tuple[Array, Array]:
-    """Pair x (n, ..., w, c) with a vector for its channels, both as wide as a row: w * c.
-
-    NumPy's inner loop then runs over w * c numbers instead of c, some times faster. Other
-    shapes of vector, and tensors that are not contiguous, are left to ordinary broadcasting.
-    """
-    if x.ndim < 3 or not x.flags.c_contiguous or vector.shape not in ((), x.shape[-1:]):
-        return x, vector
-    width = x.shape[-2] * x.shape[-1]
-    tiled = vector if vector.ndim == 0 else np.tile(vector, x.shape[-2])
-    return x.reshape(-1, width), tiled
+def _over(kernel: Array) -> Window:
+    return Window((kernel.shape[0], kernel.shape[1]))

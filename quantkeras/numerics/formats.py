@@ -182,21 +182,6 @@ class Format:
         """Writes frac out for every element of the unbatched `shape`."""
         return self.with_frac(_broadcast(self.frac, shape))
 
-    def reshape(self, shape: Sequence[int], new_shape: Sequence[int]) -> "Format":
-        """Follows a tensor of unbatched `shape` through a reshape (also Flatten); -1 is allowed."""
-        if self.frac.ndim == 0:
-            return self
-        full = _broadcast(self.frac, shape)
-        return self.with_frac(full.reshape(tuple(new_shape))).compact()
-
-    def permute(self, shape: Sequence[int], dims: Sequence[int]) -> "Format":
-        """Follows a tensor of unbatched `shape` through a transposition; dims are 0-based axes of
-        the unbatched shape.
-        """
-        if self.frac.ndim == 0:
-            return self
-        return self.with_frac(_broadcast(self.frac, shape).transpose(tuple(dims))).compact()
-
     def compact(self) -> "Format":
         """The same format with the smallest frac: () if uniform, else without the leading axes
         along which it does not vary.

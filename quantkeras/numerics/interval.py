@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -180,12 +181,34 @@ def add_interval(
     return _with_bias(np.stack(rows), bias, bias_shift)
 
 
-def sum_pool_interval(x: Interval, count: int, padded: bool = False) -> Interval:
-    """Sums over windows of `count` elements; with `padded`, some of them may be missing."""
+def elementwise_interval(kind: str, x: Interval, y: Interval) -> Interval:
+    """``x - y``, ``x * y``, the larger or the smaller of two tensors; shapes broadcast.
+
+    kind: "subtract", "multiply", "maximum" or "minimum".
+    """
+    if kind == "subtract":
+        return Interval(x.lo - y.hi, x.hi - y.lo)
+    if kind == "multiply":
+        corners = [a * b for a in (x.lo, x.hi) for b in (y.lo, y.hi)]
+        return Interval(reduce(_smaller, corners), reduce(_larger, corners))
+    pick = {"maximum": _larger, "minimum": _smaller}[kind]
+    return Interval(pick(x.lo, y.lo), pick(x.hi, y.hi))
+
+
+def sum_pool_interval(x: Interval, count: int) -> Interval:
+    """Sums over windows of `count` elements."""
     if count < 1:
         raise QuantizationError(f"a pool sums at least one element, got {count}")
-    each = x.including(0) if padded else x
-    return Interval(each.lo * count, each.hi * count)
+    return Interval(x.lo * count, x.hi * count)
+
+
+def cover_intervals(xs: Sequence[Interval]) -> Interval:
+    """The smallest interval around those of all alternatives, element by element."""
+    return Interval(
+        reduce(_smaller, (x.lo for x in xs)),
+        reduce(_larger, (x.hi for x in xs)),
+        reduce(_larger, (x.partial for x in xs)),
+    )
 
 
 def join_intervals(xs: Sequence[Interval], channels: Sequence[int]) -> Interval:

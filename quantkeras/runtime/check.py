@@ -6,13 +6,16 @@ Every refusal names the thing, the reason and the remedy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import NonFiniteError, QuantizationError
-from ..numerics.layer import WEIGHTED, output_shape
+from ..numerics.layer import ELEMENTWISE, WEIGHTED
+from ..numerics.shapes import fixed_shape, output_shape
+from ..numerics.tables import MAX_TABLE_BITS
 from .parts import ProgramInput, ProgramLayer, Shape
 
 if TYPE_CHECKING:
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-MERGES = ("add", "concat")
+MERGES = (*ELEMENTWISE, "concat")
 """Kinds with several inputs."""
+
+OF_TWO = ("subtract", "multiply")
+"""Kinds with exactly two inputs."""
 
 
 # -- the program ------------------------------------------------------------------------------
@@ -65,6 +71,8 @@ def _check_layer(layer: ProgramLayer) -> None:
     if (len(layer.inputs) > 1) != merges:
         count = "two or more inputs" if merges else "one input"
         raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) takes {count}")
+    if layer.spec.kind in OF_TWO and len(layer.inputs) != 2:
+        raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) takes two inputs")
     if (params.scale is None) != (params.shift is None):
         raise QuantizationError(f"layer {layer.name!r} needs both scale and shift, or neither")
     if params.input_shifts and len(params.input_shifts) != len(layer.inputs):
@@ -72,19 +80,67 @@ def _check_layer(layer: ProgramLayer) -> None:
     shifts = (*params.input_shifts, params.bias_shift)
     if any(shift is not None and np.asarray(shift).min() < 0 for shift in shifts):
         raise QuantizationError(f"layer {layer.name!r}: shifts of inputs and bias are to the left")
-    pool = layer.spec.pool
-    if pool is not None and pool.window is not None and not isinstance(pool.window.padding, str):
-        extents = (pool.window.extent(0), pool.window.extent(1))
-        if any(max(p) >= e for p, e in zip(pool.window.padding, extents, strict=True)):
-            raise QuantizationError(f"layer {layer.name!r}: a pool's padding is below its size")
 
 
 def _check_shape(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
-    computed = output_shape(layer.spec, shapes, _channels(layer))
-    if -1 not in computed and computed != tuple(layer.output_shape):
+    try:
+        computed = output_shape(layer.spec, shapes, _channels(layer))
+    except QuantizationError as error:
+        raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}): {error}") from error
+    if computed != tuple(layer.output_shape):
         raise QuantizationError(
             f"layer {layer.name!r} gives shape {computed} from {', '.join(map(str, shapes))}, not "
             f"{tuple(layer.output_shape)}"
+        )
+
+    _check_weights(layer, shapes[0])
+    _check_pool(layer, shapes)
+    _check_table(layer)
+
+
+def _check_weights(layer: ProgramLayer, shape: Shape) -> None:
+    spec, weights = layer.spec, layer.params.weights
+    if weights is None:
+        return
+    size = () if spec.window is None else spec.window.size
+    *kernel, depth, last = np.shape(weights)
+    if tuple(kernel) != size or depth * spec.groups != shape[-1] or last % spec.groups:
+        raise QuantizationError(
+            f"layer {layer.name!r}: weights of shape {np.shape(weights)} do not fit inputs of "
+            f"shape {shape}, a window of size {size} and {spec.groups} groups"
+        )
+
+
+def _check_pool(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
+    pool = layer.spec.pool
+    if pool is None or pool.window is None:
+        return
+    if pool.window.input_dilation != (1, 1):
+        raise QuantizationError(f"layer {layer.name!r}: a pool has no input dilation")
+    before = output_shape(replace(layer.spec, pool=None), shapes, _channels(layer))
+    if not pool.counts(fixed_shape(before[:2])).all():
+        raise QuantizationError(
+            f"layer {layer.name!r}: {pool.window} sees nothing but padding somewhere; a pool's "
+            "padding is below its size"
+        )
+
+
+def _check_table(layer: ProgramLayer) -> None:
+    """One entry for every integer from qmin to qmax, and no more than 16 bits can list."""
+    params = layer.params
+    if params.table is None:
+        return
+    count, table = params.qmax - params.qmin + 1, np.asarray(params.table)
+    channels = layer.output_shape[-1] if layer.output_shape else 1
+    if table.shape not in ((count,), (count, channels)) or table.dtype.kind not in "iu":
+        raise QuantizationError(
+            f"layer {layer.name!r}: a table of {table.dtype} {table.shape} for the integers "
+            f"{params.qmin} .. {params.qmax} in {channels} channels; it has {count} integers, "
+            f"or {count} for each channel"
+        )
+    if count > 2**MAX_TABLE_BITS:
+        raise QuantizationError(
+            f"layer {layer.name!r}: a table of {count} entries; {2**MAX_TABLE_BITS} at most"
         )
 
 

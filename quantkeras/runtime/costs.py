@@ -1,7 +1,9 @@
 """What each layer of a program costs: work, memory, and the accumulator it needs.
 
 All figures are for one sample. MACs count every multiplication by a weight, also those by the
-zeros of the padding, as hardware does them. Weight bytes are packed at the bits of the weight.
+zeros of the padding, as hardware does them. A transposed convolution multiplies every input pixel
+by the whole kernel, and has no products by the zeros between the pixels. Products of two tensors
+are no MACs. Weight bytes are packed at the bits of the weight.
 """
 
 from __future__ import annotations
@@ -100,4 +102,6 @@ def _macs(layer: ProgramLayer, inputs: list[Shape]) -> int:
     if spec.window is None or weights is None:
         return 0
     height, width = spec.window.output_size(inputs[0][:2])
+    if spec.window.input_dilation != (1, 1):
+        height, width = inputs[0][:2]
     return height * width * int(np.size(weights))

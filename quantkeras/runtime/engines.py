@@ -20,7 +20,14 @@ from ..errors import QuantizationError
 from ..numerics.arrays import IntArrays
 from ..numerics.carried import CarriedArrays, Carriers
 from ..numerics.interval import carrier
-from ..numerics.layer import Arrays, LayerParams, LayerSpec, run_layer
+from ..numerics.layer import (
+    ELEMENTWISE,
+    WEIGHTED,
+    Arrays,
+    LayerParams,
+    LayerSpec,
+    run_layer,
+)
 from .bounds import program_bounds
 from .schedule import last_uses
 
@@ -100,7 +107,7 @@ class BlasEngine:
         return {name: x.astype(np.int64) for name, x in kept.items()}
 
 
-OWN_RESULT = ("conv2d", "depthwise_conv2d", "dense", "add", "concat")
+OWN_RESULT = (*WEIGHTED, *ELEMENTWISE, "concat")
 """Kinds whose core makes a tensor that nobody else holds: the next steps may overwrite it."""
 
 
@@ -124,10 +131,13 @@ def check_blas() -> None:
 
 
 def _in_floats(params: LayerParams, carriers: Carriers) -> LayerParams:
-    """The same numbers, with the weights converted once and for all."""
-    if params.weights is None:
-        return params
-    return replace(params, weights=np.asarray(params.weights).astype(carriers.product))
+    """The same numbers, with weights and tables converted once and for all."""
+    weights, table = params.weights, params.table
+    if weights is not None:
+        weights = np.asarray(weights).astype(carriers.product)
+    if table is not None:
+        table = np.asarray(table).astype(carriers.output)
+    return replace(params, weights=weights, table=table)
 
 
 def _run_steps(

@@ -60,6 +60,7 @@ def _storage(program: Program) -> dict[str, str]:
     """Name of the tensor in whose memory each tensor lies."""
     storage = {entry.name: entry.name for entry in program.inputs}
     for layer in program.layers:
-        view = layer.spec.kind in VIEWS and layer.params.scale is None
+        params = layer.params
+        view = layer.spec.kind in VIEWS and params.scale is None and params.table is None
         storage[layer.name] = storage[layer.inputs[0]] if view else layer.name
     return storage

@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 Config = dict[str, Any]
 
 MAGIC = "quantkeras program"
-VERSION = 1
+VERSION = 2
 """Goes up when a program of this release cannot be read by the previous one."""
 
 HEADER = "program.json"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..numerics.layer import LayerSpec
+from ..text_tables import plain_table, print_table
 from .costs import LayerCost, ProgramCosts, program_costs
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ def show(program: Program, print_fn: Callable[[str], object] | None, accumulator
     costs = program_costs(program)
     rows = [row(cost, accumulator_bits) for cost in costs.layers]
     notes = footer(program, costs)
-    if print_fn is None and _show_rich(program.name, rows, notes):
+    if print_fn is None:
+        print_table(program.name, HEADER, rows, notes, left=FIRST_NUMBER)
         return
-    emit = print if print_fn is None else print_fn
-    for line in [program.name, *plain_table(rows), *notes]:
-        emit(line)
+    for line in [program.name, *plain_table(HEADER, rows, left=FIRST_NUMBER), *notes]:
+        print_fn(line)
 
 
 def row(cost: LayerCost, accumulator_bits: int) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ def row(cost: LayerCost, accumulator_bits: int) -> tuple[str, ...]:
     weights = str(layer.weight_bits) if cost.weights else "-"
     return (
         layer.name,
-        describe(layer.spec),
+        describe(layer.spec, layer.params.table is not None),
         " ".join(dict.fromkeys("x".join(map(str, shape)) for shape in cost.input_shapes)),
         "x".join(map(str, layer.output_shape)),
         f"{inputs}/{weights}/{cost.output_bits}",
@@ -60,28 +61,36 @@ def row(cost: LayerCost, accumulator_bits: int) -> tuple[str, ...]:
     )
 
 
-def describe(spec: LayerSpec) -> str:
-    """The steps of a layer, in order: ``conv2d+max_pool+relu``."""
-    steps = [spec.kind]
+def describe(spec: LayerSpec, table: bool = False) -> str:
+    """The steps of a layer, in order: ``conv2d+max_pool+relu``; table: whether it ends in one."""
+    widened = spec.window is not None and spec.window.input_dilation != (1, 1)
+    steps = [f"{spec.kind} transposed" if widened else spec.kind]
     if spec.pool is not None and spec.pool.kind == "max":
         steps.append("max_pool")
     if spec.relu:
         steps.append("relu")
     if spec.pool is not None and spec.pool.kind != "max":
         steps.append(f"{spec.pool.kind}_pool")
+    if table:
+        steps.append("table")
     return "+".join(steps)
 
 
 def kernel(spec: LayerSpec) -> str:
-    """Size of the window, with stride, dilation and groups where they are not one."""
+    """Size of the window, with stride, dilation and groups where they are not one; ``up2`` for
+    the stride of a transposed convolution, and for repeated rows and columns.
+    """
     window = spec.window
     if window is None:
-        return "-"
+        return f"up{_pair(spec.size)}" if spec.kind == "upsample" else "-"
     text = "x".join(map(str, window.size))
-    for mark, pair in (("/", window.strides), (" d", window.dilation)):
-        if pair != (1, 1):
-            text += mark + (str(pair[0]) if pair[0] == pair[1] else "x".join(map(str, pair)))
+    marks = (("/", window.strides), (" d", window.dilation), (" up", window.input_dilation))
+    text += "".join(mark + _pair(pair) for mark, pair in marks if pair != (1, 1))
     return text + (f" g{spec.groups}" if spec.groups > 1 else "")
+
+
+def _pair(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else "x".join(map(str, pair))
 
 
 def footer(program: Program, costs: ProgramCosts) -> list[str]:
@@ -96,41 +105,3 @@ def footer(program: Program, costs: ProgramCosts) -> list[str]:
     for tail in program.float_tail:
         lines.append(f"stays in float: {tail.name} ({tail.type}): {tail.reason}")
     return lines
-
-
-def plain_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The table as lines of plain text."""
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    lines = []
-    for cells in (HEADER, *rows):
-        padded = [
-            cell.rjust(width) if index >= FIRST_NUMBER else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return lines
-
-
-def _show_rich(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> bool:
-    """Print with rich; False where it is not installed, as NumPy alone must do, and where the
-    output is no terminal: rich would fold the table into 80 columns.
-    """
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        return False
-    console = Console()
-    if not console.is_terminal:
-        return False
-    table = Table(title=Text(title), title_justify="left")
-    for index, name in enumerate(HEADER):
-        table.add_column(name, justify="right" if index >= FIRST_NUMBER else "left")
-    for cells in rows:
-        table.add_row(*map(Text, cells))  # names are text, not markup
-    console.print(table)
-    for line in notes:
-        console.print(line, markup=False, highlight=False)
-    return True

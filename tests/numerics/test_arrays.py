@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from layer_cases import LayerCase, layer_cases, naive_layer
+from layer_cases import LayerCase, layer_cases
+from naive_layer import naive_layer
 
-from quantkeras.errors import AccumulatorTooWide
+from quantkeras.errors import AccumulatorTooWide, QuantizationError
 from quantkeras.numerics import Format, Interval
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import LayerBounds, layer_bounds
 from quantkeras.numerics.carried import CarriedArrays, Carriers
-from quantkeras.numerics.layer import LayerParams, LayerSpec, Pool, Window, run_layer
+from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
+from quantkeras.numerics.windows import Pool, Window
 
 
 def bounds_of(case: LayerCase) -> LayerBounds:
@@ -121,6 +123,90 @@ def test_a_wide_average_pool_is_summed_in_float64_behind_a_float32_convolution()
     carriers = Carriers.proved(bounds_of(case), "layer")
     assert (carriers.product, carriers.total) == ("float32", "float64")
     assert int(run_carried(case)[0, 0]) == 16 * 255 * 127 * 500
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "carrier"),
+    [
+        ("multiply", (12, 12), "float32"),  # 4095 * 4095 is below 2**24
+        ("multiply", (12, 13), "float64"),
+        ("subtract", (24, 24), "float32"),
+        ("subtract", (24, 25), "float64"),
+        ("maximum", (24, 16), "float32"),
+        ("minimum", (25, 2), "float64"),
+    ],
+)
+def test_the_carrier_of_an_elementwise_layer(kind, bits: tuple[int, int], carrier: str) -> None:
+    formats = [Format(b, False, 0) for b in bits]
+    for ends in ((1, 1), (1, 0), (0, 1)):
+        x = [np.array([[f.qmax if end else 0]]) for f, end in zip(formats, ends, strict=True)]
+        case = LayerCase(LayerSpec(kind), LayerParams(), formats, x)
+        carriers = Carriers.proved(bounds_of(case), "layer")
+        assert carriers.product == carrier
+        found = run_layer(
+            case.spec, case.params, [v.astype(float) for v in x], CarriedArrays(carriers)
+        )
+        assert found.dtype == carrier
+        assert np.array_equal(found.astype(np.int64), naive_layer(case))
+
+
+def test_products_beyond_float64_are_refused_by_name() -> None:
+    formats = [Format(27, False, 0)] * 2
+    case = LayerCase(LayerSpec("multiply"), LayerParams(), formats, [np.array([[1]])] * 2)
+    with pytest.raises(AccumulatorTooWide, match="'layer'"):
+        bounds_of(case)
+
+
+@pytest.mark.parametrize("second", [(1, 1, 4), (5, 6, 1), (1, 6, 1), (1, 1, 1)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_gate_is_one_number_for_each_channel_or_position(second, turned: bool) -> None:
+    rng = np.random.default_rng(2)
+    x, gate = rng.integers(-128, 128, (2, 5, 6, 4)), rng.integers(0, 256, (2, *second))
+    params = LayerParams(scale=np.array(200), shift=np.array(16), qmin=-128, qmax=127)
+    formats, inputs = [Format(8, True, 0), Format(8, False, 0)], [x, gate]
+    if turned:
+        formats, inputs = formats[::-1], inputs[::-1]
+    case = LayerCase(LayerSpec("multiply"), params, formats, inputs)
+    expected = np.clip((x * gate * 200 + 2**15) >> 16, -128, 127)
+    assert np.array_equal(run_layer(case.spec, params, inputs, IntArrays()), expected)
+    assert np.array_equal(run_carried(case), expected)
+
+
+# -- look-up tables -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("shape", [(3, 50, 40, 7), (40_000, 7), (2, 7)])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tables_of_any_size_on_maps_of_any_size(bits: int, shape, per_channel: bool) -> None:
+    rng = np.random.default_rng(3)
+    fmt = Format(bits, True, 0)
+    size = (2**bits, 7) if per_channel else (2**bits,)
+    params = LayerParams(qmin=fmt.qmin, qmax=fmt.qmax, table=rng.integers(-999, 999, size))
+    x = rng.integers(fmt.qmin, fmt.qmax + 1, shape)
+    case = LayerCase(LayerSpec("identity"), params, [fmt], [x])
+    channels = np.arange(7) if per_channel else None
+    index = x - fmt.qmin
+    expected = params.table[index] if channels is None else params.table[index, channels]
+    assert np.array_equal(run_layer(case.spec, params, [x], IntArrays()), expected)
+    assert np.array_equal(run_carried(case, overwrite=False), expected)
+
+
+def test_maps_that_are_not_contiguous_are_looked_up_too() -> None:
+    fmt = Format(8, False, 0)
+    table = np.arange(256)[:, None] * [1, -1, 2]
+    x = np.random.default_rng(4).integers(0, 256, (2, 4, 3, 5)).transpose(0, 1, 3, 2)
+    case = LayerCase(LayerSpec("identity"), LayerParams(qmax=255, table=table), [fmt], [x])
+    assert np.array_equal(run_carried(case, overwrite=False), x * [1, -1, 2])
+
+
+def test_a_table_without_an_entry_for_what_comes_is_refused() -> None:
+    x = [np.array([[3]])]
+    params = LayerParams(qmin=0, qmax=7, table=np.arange(8))
+    fits = LayerCase(LayerSpec("identity"), params, [Format(3, False, 0)], x)
+    assert bounds_of(fits).output.hi == 7
+    with pytest.raises(QuantizationError, match=r"'layer': integers in \[-4, 3\] enter a table"):
+        bounds_of(LayerCase(LayerSpec("identity"), params, [Format(3, True, 0)], x))
 
 
 def test_large_maps_are_convolved_in_pieces() -> None:

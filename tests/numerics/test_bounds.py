@@ -9,7 +9,8 @@ from layer_cases import LayerCase, layer_cases
 from quantkeras.numerics import Format, Interval
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import LayerBounds, hull, layer_bounds
-from quantkeras.numerics.layer import LayerParams, LayerSpec, Pool, Window, run_layer
+from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
+from quantkeras.numerics.windows import Pool, Window
 
 
 def bounds_of(case: LayerCase) -> LayerBounds:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from quantkeras.numerics import carried
+from quantkeras.numerics import pieces
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.carried import CarriedArrays, Carriers
-from quantkeras.numerics.layer import Window
+from quantkeras.numerics.windows import Window
 
 CARRIERS = Carriers(product="float64", total="float64")
 
@@ -18,7 +18,7 @@ def draw(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("rows", [0, 1, 8, 9, 64, 65, 100])
 @pytest.mark.parametrize("limit", [1, 6 * 5 * 4 - 1, 6 * 5 * 8, 6 * 5 * 1000])
 def test_dense_in_pieces(monkeypatch, rows, limit):
-    monkeypatch.setattr(carried, "SINGLE_THREAD_WORK", limit)
+    monkeypatch.setattr(pieces, "SINGLE_THREAD_WORK", limit)
     x, weights = draw(rows, 6), draw(6, 5)
     found = CarriedArrays(CARRIERS).dense(x.astype(np.float64), weights)
     assert np.array_equal(found, x @ weights)
@@ -28,7 +28,7 @@ def test_dense_in_pieces(monkeypatch, rows, limit):
 @pytest.mark.parametrize("per_piece", [3, 8, 16])
 def test_convolution_in_pieces(monkeypatch, groups, per_piece):
     work = 3 * 3 * (4 // groups) * (6 // groups)  # multiplications of one output pixel and group
-    monkeypatch.setattr(carried, "SINGLE_THREAD_WORK", per_piece * work)
+    monkeypatch.setattr(pieces, "SINGLE_THREAD_WORK", per_piece * work)
     window = Window((3, 3), (1, 1), "same")
     x, weights = draw(3, 7, 9, 4), draw(3, 3, 4 // groups, 6)
     found = CarriedArrays(CARRIERS).conv2d(x.astype(np.float64), weights, window, groups, None)

@@ -113,7 +113,7 @@ def test_equality_needs_every_part():
     assert Format(8, True, [2, 2]) != Format(8, True, 2) == Format(8, True, [2, 2]).compact()
 
 
-# -- movement: a format must follow its tensor ------------------------------------------------
+# -- joining ----------------------------------------------------------------------------------
 
 SHAPE = (2, 3, 4)
 
@@ -124,39 +124,7 @@ def tensor_of(fmt: Format, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     return fmt.dequantize(np.arange(count).reshape(shape) % (fmt.qmax + 1))
 
 
-def assert_follows(fmt: Format, moved: Format, movement) -> None:
-    """Quantizing the moved values gives the moved integers."""
-    values = tensor_of(fmt)
-    np.testing.assert_array_equal(moved.quantize(movement(values)), movement(fmt.quantize(values)))
-    np.testing.assert_array_equal(
-        moved.dequantize(moved.quantize(movement(values))), movement(values)
-    )
-
-
 per_channel = Format(8, True, [0, 3, -2, 5])
-
-
-@pytest.mark.parametrize("new_shape", [(24,), (-1,), (6, 4), (4, 6), (3, 2, 4)])
-@pytest.mark.parametrize("fmt", [per_channel, Format(8, False, 2)])
-def test_reshape(fmt, new_shape):
-    assert_follows(fmt, fmt.reshape(SHAPE, new_shape), lambda x: x.reshape(new_shape))
-
-
-@pytest.mark.parametrize("dims", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1)])
-@pytest.mark.parametrize("fmt", [per_channel, Format(8, False, 2)])
-def test_permute(fmt, dims):
-    assert_follows(fmt, fmt.permute(SHAPE, dims), lambda x: x.transpose(dims))
-
-
-def test_movements_keep_the_smallest_frac():
-    assert per_channel.reshape(SHAPE, (6, 4)) == per_channel
-    assert per_channel.permute(SHAPE, (1, 0, 2)) == per_channel
-
-
-def test_flattened_fracs_stay_with_their_elements():
-    flat = Format(8, True, [1, 2]).reshape((2, 2, 2), (8,))
-    assert flat.frac.tolist() == [1, 2] * 4
-    assert flat.channel_frac(8).tolist() == [1, 2] * 4
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
@@ -203,7 +171,6 @@ def test_channels_of_a_spatial_format_are_refused():
     "call",
     [
         lambda: per_channel.broadcast_to((3,)),
-        lambda: per_channel.reshape((2, 5), (10,)),
         lambda: align([per_channel, Format(8, True, [1, 2])]),
         lambda: align([]),
         lambda: concat_formats([per_channel], []),

@@ -21,8 +21,10 @@ from quantkeras.numerics import (
 from quantkeras.numerics.interval import (
     add_interval,
     conv_interval,
+    cover_intervals,
     dense_interval,
     depthwise_interval,
+    elementwise_interval,
     join_intervals,
     sum_pool_interval,
 )
@@ -117,11 +119,44 @@ def test_addition(a, b, shift, bias):
 
 @given(intervals(3), st.integers(1, 49))
 def test_pool_sums(x, count):
-    full, border = sum_pool_interval(x, count), sum_pool_interval(x, count, padded=True)
-    drawn = draw_inside(x, 20 * count).reshape(20, count, 3)
-    assert full.contains(drawn.sum(axis=1))
-    assert border.contains(drawn[:, : count // 2].sum(axis=1))
-    np.testing.assert_array_equal(full.hi, x.hi * count)
+    bound = sum_pool_interval(x, count)
+    assert bound.contains(draw_inside(x, 20 * count).reshape(20, count, 3).sum(axis=1))
+    np.testing.assert_array_equal(bound.lo, x.lo * count)
+    np.testing.assert_array_equal(bound.hi, x.hi * count)
+
+
+FUNCTIONS = {
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+@given(intervals(3, 9), intervals(3, 9))
+def test_elementwise_bounds_are_what_all_pairs_reach(kind, a, b):
+    bound = elementwise_interval(kind, a, b)
+    for c in range(3):
+        pairs = itertools.product(range(a.lo[c], a.hi[c] + 1), range(b.lo[c], b.hi[c] + 1))
+        found = [int(FUNCTIONS[kind](x, y)) for x, y in pairs]
+        assert (bound.lo[c], bound.hi[c]) == (min(found), max(found))
+        assert bound.partial[c] >= max(map(abs, found))
+
+
+def test_elementwise_bounds_broadcast():
+    bound = elementwise_interval("multiply", Interval(-2, 3), Interval([0, -7], [5, 1]))
+    assert (bound.lo.tolist(), bound.hi.tolist()) == ([-10, -21], [15, 14])
+
+
+@given(st.lists(intervals(3), min_size=1, max_size=4))
+def test_a_cover_is_the_smallest_interval_around_all(xs):
+    cover = cover_intervals(xs)
+    assert all(cover.contains(draw_inside(x, 20)) for x in xs)
+    for c in range(3):
+        assert cover.lo[c] == min(x.lo[c] for x in xs)
+        assert cover.hi[c] == max(x.hi[c] for x in xs)
+        assert cover.partial[c] == max(x.partial[c] for x in xs)
 
 
 @given(

@@ -10,14 +10,9 @@ from layer_cases import LayerCase, layer_cases, windows
 
 from quantkeras.numerics.arrays import IntArrays, pad_map, views
 from quantkeras.numerics.carried import CarriedArrays, Carriers
-from quantkeras.numerics.layer import (
-    LayerParams,
-    LayerSpec,
-    Pool,
-    Window,
-    output_shape,
-    run_layer,
-)
+from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
+from quantkeras.numerics.shapes import output_shape
+from quantkeras.numerics.windows import Pool, Window
 
 
 @given(layer_cases())
@@ -84,6 +79,14 @@ MOVEMENTS = [
         LayerSpec("pad", pads=((1, 2), (0, 3))),
         lambda x: np.pad(x, ((0, 0), (1, 2), (0, 3), (0, 0))),
     ),
+    (
+        LayerSpec("slice", slices=((1, None, -1), (0, 3, 2), (-3, -1, 1))),
+        lambda x: np.stack([x[:, 1], x[:, 0]], axis=1)[:, :, [0, 2]][..., [1, 2]],
+    ),
+    (
+        LayerSpec("upsample", size=(2, 3)),
+        lambda x: x[:, [0, 0, 1, 1]][:, :, [0, 0, 0, 1, 1, 1, 2, 2, 2]],
+    ),
 ]
 
 
@@ -93,6 +96,26 @@ def test_movements(spec: LayerSpec, expected, arrays) -> None:
     x = np.random.default_rng(0).integers(-9, 9, (2, 2, 3, 4))
     assert np.array_equal(run_layer(spec, LayerParams(), [x], arrays), expected(x))
     assert LayerSpec.from_config(json.loads(json.dumps(spec.to_config()))) == spec
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LayerSpec("slice", slices=((0, 4, 1), (3, None, -2))),
+        LayerSpec("upsample", size=(2, 1)),
+        LayerSpec("conv2d", Window((3, 2), padding=((1, 0), (2, 2)), input_dilation=(2, 3))),
+        LayerSpec("multiply", pool=Pool("average", Window((3, 3), (2, 2), "same")), relu=True),
+    ],
+)
+def test_specs_say_only_what_they_need(spec: LayerSpec) -> None:
+    config = json.loads(json.dumps(spec.to_config()))
+    assert LayerSpec.from_config(config) == spec
+    assert set(config) <= {"kind", "slices", "size", "window", "pool", "relu"}
+
+
+def test_windows_written_before_there_were_transposed_convolutions() -> None:
+    config = {"size": [3, 3], "strides": [1, 1], "padding": "same", "dilation": [1, 1]}
+    assert Window.from_config(config) == Window((3, 3), padding="same")
 
 
 @pytest.mark.parametrize("arrays", [IntArrays(), CarriedArrays(Carriers())])

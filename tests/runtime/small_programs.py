@@ -6,7 +6,9 @@ import numpy as np
 from layer_cases import LayerCase
 
 from quantkeras.numerics import Format
-from quantkeras.numerics.layer import LayerParams, LayerSpec, Pool, Window, output_shape
+from quantkeras.numerics.layer import LayerParams, LayerSpec
+from quantkeras.numerics.shapes import output_shape
+from quantkeras.numerics.windows import Pool, Window
 from quantkeras.runtime import FloatTail, Program, ProgramInput, ProgramLayer
 
 U8 = Format(8, False, 0)
@@ -91,6 +93,54 @@ def two_by_two() -> Program:
     )
     inputs = (ProgramInput("a", (4, 4, 2), S8), ProgramInput("b", (4, 4, 2), S8.with_frac(3)))
     return Program(inputs, (total, both), ("total", "both"), name="pair")
+
+
+def gated() -> Program:
+    """A gated decoder: x (3, 2, 2) and gate (1, 1, 2) to (6, 4, 2), one of every newer step.
+
+    x is multiplied by the gate, upsampled by a transposed convolution of stride 2 that ends in a
+    table per channel, turned around by a slice, averaged over its padded border, and the larger
+    of that and x repeated is one output; their difference is the other.
+    """
+    rng = np.random.default_rng(7)
+    whole = (0, None, 1)
+    rescale = {"scale": np.array(181), "qmin": -128, "qmax": 127}
+
+    def layer(
+        name: str, spec: LayerSpec, reads: tuple[str, ...], **numbers: object
+    ) -> ProgramLayer:
+        shape = (3, 2, 2) if name == "product" else (6, 4, 2)
+        params = LayerParams(**numbers)  # type: ignore[arg-type]
+        return ProgramLayer(name, spec, params, reads, S8, shape)
+
+    window = Window((4, 4), padding=((2, 2), (2, 2)), input_dilation=(2, 2))
+    pool = Pool("average", Window((3, 3), padding="same"))
+    layers = (
+        layer("product", LayerSpec("multiply"), ("x", "gate"), shift=np.array(13), **rescale),
+        layer(
+            "up",
+            LayerSpec("conv2d", window),
+            ("product",),
+            weights=rng.integers(-7, 8, (4, 4, 2, 2)).astype(np.int8),
+            table=rng.integers(-128, 128, (256, 2)).astype(np.int8),
+            shift=np.array([9, 10]),
+            **rescale,
+        ),
+        layer("turned", LayerSpec("slice", slices=((5, None, -1), (3, None, -1), whole)), ("up",)),
+        layer("mean", LayerSpec("identity", pool=pool), ("turned",), shift=np.array(13), **rescale),
+        layer("repeated", LayerSpec("upsample", size=(2, 2)), ("x",)),
+        layer("largest", LayerSpec("maximum"), ("mean", "repeated")),
+        layer(
+            "difference",
+            LayerSpec("subtract"),
+            ("mean", "repeated"),
+            shift=np.array(8),
+            input_shifts=(None, np.array([0, 1])),
+            **rescale,
+        ),
+    )
+    inputs = (ProgramInput("x", (3, 2, 2), S8), ProgramInput("gate", (1, 1, 2), U8))
+    return Program(inputs, layers, ("largest", "difference"), name="gated")
 
 
 def one_layer(case: LayerCase) -> Program:

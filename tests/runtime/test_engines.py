@@ -9,7 +9,8 @@ from small_programs import conv_dense, one_layer
 
 from quantkeras.errors import AccumulatorTooWide, QuantizationError
 from quantkeras.numerics import Format
-from quantkeras.numerics.layer import LayerParams, LayerSpec, Pool, Window
+from quantkeras.numerics.layer import ELEMENTWISE, LayerParams, LayerSpec
+from quantkeras.numerics.windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer, engines
 from quantkeras.runtime.bounds import program_bounds
 from quantkeras.runtime.engines import BlasEngine, ReferenceEngine
@@ -35,15 +36,19 @@ def chains(draw: st.DrawFn) -> Program:
     layers: list[ProgramLayer] = []
     last, formats = "x", {"x": fmt}
     for index in range(draw(st.integers(1, 4))):
-        name, kind = f"layer{index}", draw(st.sampled_from(["conv2d", "depthwise_conv2d", "add"]))
+        kinds = ("conv2d", "depthwise_conv2d", "multiply", "subtract", "maximum", "minimum", "add")
+        name, kind = f"layer{index}", draw(st.sampled_from(kinds))
         relu = draw(st.booleans())
         out = Format(bits, not relu, 0)
         params = LayerParams(scale=np.array(181), shift=np.array(draw(st.integers(4, 20))))
         params.qmin, params.qmax = out.qmin, out.qmax
         window, sources = None, (last,)
-        if kind == "add":
+        if kind in ELEMENTWISE:
             sources = (last, draw(st.sampled_from(sorted(formats))))
             params.input_shifts = (np.array(draw(st.integers(0, 3))), None)
+            if bits == 8 and draw(st.booleans()):
+                table_size = draw(st.sampled_from([(256,), (256, channels)]))
+                params.table = rng.integers(out.qmin, out.qmax + 1, table_size)
         else:
             drawn = draw(windows(*size))
             window = Window(drawn.size, padding="same", dilation=drawn.dilation)
@@ -55,10 +60,13 @@ def chains(draw: st.DrawFn) -> Program:
         last, formats[name] = name, out
     pool = LayerSpec("identity", pool=Pool("max", Window((2, 2), (1, 1))))
     pooled = (size[0] - 1, size[1] - 1, channels)
+    half, all_of = (2 * pooled[0] - 2, None, -2), (0, None, 1)
     turned = (pooled[2], pooled[0], pooled[1])
     last_format = formats[last]
     for name, spec, shape in [
         ("pool", pool, pooled),
+        ("grow", LayerSpec("upsample", size=(2, 1)), (2 * pooled[0], *pooled[1:])),
+        ("halve", LayerSpec("slice", slices=(half, all_of, all_of)), pooled),
         ("turn", LayerSpec("permute", dims=(2, 0, 1)), turned),
         ("flat", LayerSpec("flatten"), (int(np.prod(turned)),)),
     ]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_programs import CONV_DENSE_X, CONV_DENSE_Y, S8, U8, conv_dense, two_by_two
+from small_programs import CONV_DENSE_X, CONV_DENSE_Y, S8, U8, conv_dense, gated, two_by_two
 from strategies import exact_half_up, formats
 
 from quantkeras.errors import NonFiniteError, QuantizationError
@@ -55,6 +55,33 @@ def test_several_inputs_and_outputs() -> None:
     assert np.array_equal(named["total"], total)
     integers = program.run_integers([a, b], quantized=True)
     assert np.array_equal(integers[1], np.concatenate([a, b], axis=-1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_gated_decoder_step_by_step(engine: str) -> None:
+    program = gated()
+    rng = np.random.default_rng(2)
+    x, gate = rng.integers(-128, 128, (2, 3, 2, 2)), rng.integers(0, 256, (2, 1, 1, 2))
+    found = program.run_integers([x, gate], "all", engine=engine, quantized=True)
+
+    def rescaled(total: np.ndarray, shift: object) -> np.ndarray:
+        halves = 1 << (np.asarray(shift) - 1)
+        return np.clip((total * 181 + halves) >> np.asarray(shift), -128, 127)
+
+    assert np.array_equal(found["product"], rescaled(x * gate, 13))
+    up, summed = program["up"].params, np.zeros((2, 8, 6, 2), np.int64)
+    for y, z, i, j in np.ndindex(3, 2, 4, 4):
+        taps = up.weights[3 - i, 3 - j].astype(int)
+        summed[:, 2 * y + i, 2 * z + j] += found["product"][:, y, z] @ taps
+    index = rescaled(summed[:, 1:-1, 1:-1], [9, 10]) + 128
+    assert np.array_equal(found["up"], up.table[index, [0, 1]])
+    assert np.array_equal(found["turned"], found["up"][:, ::-1, ::-1])
+    corner = found["turned"][:, :2, :2].sum((1, 2)) * 9
+    assert np.array_equal(found["mean"][:, 0, 0], rescaled(corner, 13))
+    assert np.array_equal(found["repeated"], np.kron(x, np.ones((1, 2, 2, 1), int)))
+    assert np.array_equal(found["largest"], np.maximum(found["mean"], found["repeated"]))
+    difference = found["mean"] - found["repeated"] * [1, 2]
+    assert np.array_equal(found["difference"], rescaled(difference, 8))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100, None])

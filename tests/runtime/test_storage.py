@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layer_cases import LayerCase, layer_cases
-from small_programs import conv_dense, one_layer, two_by_two
+from small_programs import conv_dense, gated, one_layer, two_by_two
 
 from quantkeras.errors import ModelFileError
 from quantkeras.runtime import Program
@@ -45,7 +45,7 @@ def assert_same_program(a: Program, b: Program) -> None:
             assert same(mine, loaded), (one.name, field.name)
 
 
-@pytest.mark.parametrize("make", [conv_dense, two_by_two])
+@pytest.mark.parametrize("make", [conv_dense, two_by_two, gated])
 def test_load_gives_what_was_saved(make, tmp_path: Path) -> None:
     program = make()
     path = tmp_path / "net.qkp"
@@ -98,6 +98,30 @@ def test_weights_are_packed_and_equal_arrays_are_written_once(tmp_path: Path) ->
             assert np.load(file).tolist() == [0x01 | 0x0E << 4, 0x03 | 0x04 << 4]
     loaded = Program.load(path)
     assert loaded["conv"].params.weights is loaded["twin"].params.weights
+
+
+def test_tables_and_windows_are_stored_as_they_are(tmp_path: Path) -> None:
+    program = gated()
+    program.save(tmp_path / "net.qkp")
+    loaded = Program.load(tmp_path / "net.qkp")
+    assert loaded["up"].spec.window.input_dilation == (2, 2)
+    assert loaded["up"].params.table.shape == (256, 2)
+    assert loaded["turned"].spec.slices == ((5, None, -1), (3, None, -1), (0, None, 1))
+    rng = np.random.default_rng(0)
+    x = [rng.integers(-128, 128, (2, 3, 2, 2)), rng.integers(0, 256, (2, 1, 1, 2))]
+    expected = program.run_integers(x, "all", engine="reference", quantized=True)
+    for name, integers in loaded.run_integers(x, "all", quantized=True).items():
+        assert np.array_equal(integers, expected[name])
+
+
+def test_files_of_version_1_are_read(tmp_path: Path) -> None:
+    def older(header: dict) -> None:
+        header.update(version=1)
+        for layer in header["layers"]:
+            (layer["spec"].get("window") or {}).pop("input_dilation", None)
+
+    rewritten(tmp_path / "net.qkp", older)
+    assert_same_program(conv_dense(), Program.load(tmp_path / "net.qkp"))
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,20 @@
 """What a program costs, and the table that says so."""
 
+import re
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_programs import S8, conv_dense, two_by_two
+from small_programs import S8, conv_dense, gated, two_by_two
 
 from quantkeras.numerics import Format
-from quantkeras.numerics.layer import LayerParams, LayerSpec, Window
+from quantkeras.numerics.layer import LayerParams, LayerSpec
+from quantkeras.numerics.windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 from quantkeras.runtime.costs import program_costs
 from quantkeras.runtime.schedule import last_uses, peak_bits
-from quantkeras.runtime.summary import kernel
+from quantkeras.runtime.summary import describe, kernel
 
 
 def table(program: Program, **options: int) -> list[str]:
@@ -121,10 +123,80 @@ def test_several_inputs_and_pools_are_named() -> None:
         (LayerSpec("conv2d", Window((3, 1))), "3x1"),
         (LayerSpec("conv2d", Window((3, 3), (2, 2)), groups=4), "3x3/2 g4"),
         (LayerSpec("conv2d", Window((3, 3), (2, 1), dilation=(2, 2))), "3x3/2x1 d2"),
+        (LayerSpec("conv2d", Window((4, 4), input_dilation=(2, 2))), "4x4 up2"),
+        (LayerSpec("depthwise_conv2d", Window((3, 3), input_dilation=(2, 1))), "3x3 up2x1"),
+        (LayerSpec("upsample", size=(2, 2)), "up2"),
+        (LayerSpec("upsample", size=(2, 3)), "up2x3"),
+        (LayerSpec("slice", slices=((0, 1, 1),)), "-"),
     ],
 )
 def test_kernels(spec: LayerSpec, text: str) -> None:
     assert kernel(spec) == text
+
+
+@pytest.mark.parametrize(
+    ("spec", "table", "text"),
+    [
+        (LayerSpec("multiply"), False, "multiply"),
+        (LayerSpec("subtract", relu=True), True, "subtract+relu+table"),
+        (LayerSpec("conv2d", Window((4, 4), input_dilation=(2, 1))), False, "conv2d transposed"),
+        (
+            LayerSpec(
+                "depthwise_conv2d",
+                Window((4, 4), input_dilation=(2, 2)),
+                pool=Pool("global_average"),
+            ),
+            True,
+            "depthwise_conv2d transposed+global_average_pool+table",
+        ),
+    ],
+)
+def test_steps(spec: LayerSpec, table: bool, text: str) -> None:
+    assert describe(spec, table) == text
+
+
+def test_the_newer_steps_in_the_table() -> None:
+    lines = table(gated())
+    kinds = [line.split("  ")[1].strip() for line in map(squeezed, lines[3:10])]
+    assert kinds == [
+        "multiply",
+        "conv2d transposed+table",
+        "slice",
+        "identity+average_pool",
+        "upsample",
+        "maximum",
+        "subtract",
+    ]
+    assert "3x2x2 1x1x2" in lines[3]
+    assert "4x4 up2" in lines[4]
+
+
+def squeezed(line: str) -> str:
+    """A line of a table with two blanks between its cells."""
+    return re.sub(" {2,}", "  ", line)
+
+
+def test_transposed_convolutions_multiply_pixels_only() -> None:
+    costs = {cost.layer.name: cost for cost in program_costs(gated()).layers}
+    up = costs["up"]
+    assert (up.macs, up.weights) == (3 * 2 * 64, 64)
+    assert {name for name, cost in costs.items() if cost.macs} == {"up"}
+    # The sums of an average over 4, 6 and 9 elements count to 36: 36 * 128.
+    assert costs["mean"].accumulator == 36 * 128
+    assert costs["product"].accumulator == 128 * 255
+    # mean gives 36 * -128 * 181 / 8192 = -101.8 up to 36 * 127 * 181 / 8192 = 101.02.
+    assert costs["largest"].accumulator == 127
+    assert costs["difference"].accumulator == 101 + 2 * 128
+
+
+def test_a_reshape_that_ends_in_a_table_is_no_view() -> None:
+    fmt = Format(8, False, 0)
+    for numbers, expected in (({}, 24), ({"qmax": 255, "table": np.arange(256)}, 48)):
+        move = ProgramLayer(
+            "move", LayerSpec("flatten"), LayerParams(**numbers), ("x",), fmt, (24,)
+        )
+        program = Program((ProgramInput("x", (2, 3, 4), fmt),), (move,), ("move",))
+        assert program_costs(program).peak_bytes == expected
 
 
 def test_without_rich_it_is_plain_text(

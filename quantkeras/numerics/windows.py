@@ -1,0 +1,191 @@
+"""Sliding windows over height and width: of kernels and of pools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import QuantizationError
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+class Phase(NamedTuple):
+    """Every s-th output position along one axis of a transposed convolution of stride s.
+
+    They all see input pixels through the same taps of the kernel, so that they are a convolution
+    of their own. first: the first such position; taps: those of the kernel, maybe none; start: the
+    input pixel under the first tap at `first`; neighbours in tap or position are one pixel apart.
+    """
+
+    first: int
+    taps: slice
+    start: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window over height and width: of a kernel or of a pool.
+
+    padding: ``"same"`` and ``"valid"`` as TensorFlow defines them, or explicit
+    ``((top, bottom), (left, right))``. input_dilation: distance of neighbouring input pixels, with
+    zeros between them: a transposed convolution of stride s is a convolution of stride 1 by the
+    flipped kernel, with input_dilation s and explicit padding around the widened input (``"same"``
+    would not say of which input).
+    """
+
+    size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: str | Pads = "valid"
+    dilation: tuple[int, int] = (1, 1)
+    input_dilation: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.padding, str):
+            fits = self.padding == "valid" or (
+                self.padding == "same" and self.input_dilation == (1, 1)
+            )
+        else:
+            fits = all(pad >= 0 for pads in self.padding for pad in pads)
+        if not fits:
+            raise QuantizationError(
+                f"no window has the padding {self.padding!r} and input dilation "
+                f"{self.input_dilation}; padding is 'valid', numbers >= 0, or 'same' where the "
+                "input is not dilated"
+            )
+
+    @property
+    def area(self) -> int:
+        """Number of elements under the window."""
+        return self.size[0] * self.size[1]
+
+    def extent(self, axis: int) -> int:
+        """Input rows (axis 0) or columns (axis 1) that the dilated window spans."""
+        return (self.size[axis] - 1) * self.dilation[axis] + 1
+
+    def pads(self, height_width: Sequence[int]) -> Pads:
+        """Explicit padding ``((top, bottom), (left, right))`` for an input of that size."""
+        if self.padding == "valid":
+            return (0, 0), (0, 0)
+        if self.padding == "same":
+            return self._same(0, height_width[0]), self._same(1, height_width[1])
+        assert not isinstance(self.padding, str)
+        return self.padding
+
+    def _same(self, axis: int, length: int) -> tuple[int, int]:
+        stride = self.strides[axis]
+        output = -(-length // stride)
+        total = max((output - 1) * stride + self.extent(axis) - length, 0)
+        return total // 2, total - total // 2
+
+    def output_size(self, height_width: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the output for an input of that size."""
+        pads = self.pads(height_width)
+        height, width = (
+            (self.widened(a, height_width[a]) + sum(pads[a]) - self.extent(a)) // self.strides[a]
+            for a in (0, 1)
+        )
+        return height + 1, width + 1
+
+    def widened(self, axis: int, length: int) -> int:
+        """Rows (axis 0) or columns (axis 1) of an input with the zeros between its pixels."""
+        return (length - 1) * self.input_dilation[axis] + 1
+
+    def tap_groups(self, axis: int) -> list[slice]:
+        """Taps of the kernel that may see input pixels together, by the output position.
+
+        All of them without input dilation; with it, the others see zeros meanwhile.
+        """
+        stride = self.input_dilation[axis]
+        shared = math.gcd(stride, self.dilation[axis])
+        groups = [slice(i, None, stride // shared) for i in range(stride // shared)]
+        return groups if shared == 1 else [*groups, slice(0, 0)]
+
+    def phases(self, axis: int, length: int) -> list[Phase]:
+        """Output positions along an axis of `length` pixels, by which taps see the input.
+
+        For stride and dilation 1, as transposed convolutions have them.
+        """
+        stride, before = self.input_dilation[axis], self.pads((length, length))[axis][0]
+        count = self.output_size((length, length))[axis]
+        firsts = [(first, (before - first) % stride) for first in range(min(stride, count))]
+        return [
+            Phase(first, slice(tap, None, stride), (first + tap - before) // stride)
+            for first, tap in firsts
+        ]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Window:
+        """Build from the plain lists and numbers of a JSON file."""
+        padding = config.get("padding", "valid")
+        if not isinstance(padding, str):
+            (top, bottom), (left, right) = padding
+            padding = ((int(top), int(bottom)), (int(left), int(right)))
+        pair = {
+            name: (int(config[name][0]), int(config[name][1]))
+            for name in ("size", "strides", "dilation", "input_dilation")
+            if name in config
+        }
+        return cls(padding=padding, **pair)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooling inside a hardware layer: ``"max"``, ``"average"`` or ``"global_average"``.
+
+    ``window`` is None for the global kind. Padding never takes part. An average is a sum whose
+    divisor :meth:`area` belongs to the rescale. At a padded border fewer elements are under the
+    window; there the sum is first multiplied by an integer, see :meth:`border_factors`.
+    """
+
+    kind: str
+    window: Window | None = None
+    keepdims: bool = False
+
+    def area(self, height_width: Sequence[int]) -> int:
+        """By what the sums of an average must be divided, for a map of that size.
+
+        The number of elements under the window, or the least common multiple of these numbers
+        where they differ.
+        """
+        if self.window is None:
+            return height_width[0] * height_width[1]
+        return math.lcm(*np.unique(self._divisors(height_width)).tolist())
+
+    def border_factors(self, height_width: Sequence[int]) -> npt.NDArray[np.int64] | None:
+        """``area / elements under the window`` per position, (oh, ow, 1); None if all are 1."""
+        if self.window is None or self.window.pads(height_width) == NO_PADS:
+            return None
+        return (self.area(height_width) // self._divisors(height_width))[..., None]
+
+    def counts(self, height_width: Sequence[int]) -> npt.NDArray[np.int64]:
+        """How many elements of a map of that size are under the window, per position (oh, ow)."""
+        if self.window is None:
+            return np.full((1, 1), math.prod(height_width))
+        window, pads = self.window, self.window.pads(height_width)
+        lines = []
+        for axis, length in enumerate(window.output_size(height_width)):
+            first = np.arange(length) * window.strides[axis] - pads[axis][0]
+            taps = first[:, None] + np.arange(window.size[axis]) * window.dilation[axis]
+            lines.append(((taps >= 0) & (taps < height_width[axis])).sum(axis=1))
+        return np.asarray(lines[0][:, None] * lines[1], np.int64)
+
+    def _divisors(self, height_width: Sequence[int]) -> npt.NDArray[np.int64]:
+        return np.maximum(self.counts(height_width), 1)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Pool:
+        """Build from the plain lists and numbers of a JSON file."""
+        window = config.get("window")
+        return cls(
+            config["kind"],
+            None if window is None else Window.from_config(window),
+            bool(config.get("keepdims", False)),
+        )
