@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from .graph import Graph, Node, output_index, producer_of
+from .user_functions import UserFunction
 
 
 def differences(left: Graph, right: Graph) -> list[str]:
@@ -49,8 +53,7 @@ def _node_difference(one: Node, two: Node) -> str | None:
             return f"{label}: {getattr(one, label)} and {getattr(two, label)}"
     if len(one.inputs) != len(two.inputs):
         return "the number of inputs"
-    hidden = ("layer", "call")
-    attrs = [{k: v for k, v in node.attrs.items() if k not in hidden} for node in (one, two)]
+    attrs = [_comparable(node.attrs) for node in (one, two)]
     if attrs[0] != attrs[1]:
         return f"attributes: {attrs[0]} and {attrs[1]}"
     if one.kind == "opaque" and type(one.attrs["layer"]) is not type(two.attrs["layer"]):
@@ -61,3 +64,13 @@ def _node_difference(one: Node, two: Node) -> str | None:
         if not np.array_equal(value, two.weights[key]):
             return f"the weight '{key}'"
     return None
+
+
+def _comparable(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that say what a node computes; the user's functions by their names."""
+    result = {key: value for key, value in attrs.items() if key not in ("layer", "call", "reason")}
+    if isinstance(result.get("user"), UserFunction):
+        result["user"] = result["user"].name
+    if isinstance(result.get("activation"), Mapping):
+        result["activation"] = _comparable(result["activation"])
+    return result

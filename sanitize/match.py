@@ -11,6 +11,7 @@ with the same rewrite at all other call sites, and only when all of them end up 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -18,6 +19,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from .graph import Graph, Node
+from .log import Log, LogEntry, layer_of
+
+__all__ = ["Log", "LogEntry", "Match", "Rewrite", "RewriteError", "Rule", "apply_rule"]
 
 
 @dataclass(frozen=True)
@@ -68,45 +72,6 @@ class Rule(Protocol):
         """The change; called only when ``check`` has nothing against it."""
 
 
-@dataclass(frozen=True)
-class LogEntry:
-    """One decision: which rule, at which nodes (and layers of the user's model), and why."""
-
-    rule: str
-    nodes: tuple[str, ...]
-    source: tuple[str, ...]
-    outcome: Literal["fired", "refused"]
-    sentence: str
-
-    def __str__(self) -> str:
-        return f"{self.outcome:7} {self.rule}: {self.sentence}"
-
-
-@dataclass(frozen=True)
-class Log:
-    """Everything that fired, in order, and the refusals that stand in the final graph."""
-
-    entries: tuple[LogEntry, ...] = ()
-
-    @property
-    def fired(self) -> tuple[LogEntry, ...]:
-        return tuple(entry for entry in self.entries if entry.outcome == "fired")
-
-    @property
-    def refused(self) -> tuple[LogEntry, ...]:
-        return tuple(entry for entry in self.entries if entry.outcome == "refused")
-
-    def counts(self) -> dict[str, int]:
-        """How many times each rule fired."""
-        result: dict[str, int] = {}
-        for entry in self.fired:
-            result[entry.rule] = result.get(entry.rule, 0) + 1
-        return result
-
-    def __str__(self) -> str:
-        return "\n".join(str(entry) for entry in self.entries)
-
-
 class RewriteError(RuntimeError):
     """Rules that do not come to an end, or that change the function; the message names the rule."""
 
@@ -132,23 +97,42 @@ def apply_rule(graph: Graph, rule: Rule) -> tuple[Graph, list[LogEntry]]:
                 refused.append(_entry(rule, match, "refused", f"'{name}': {problem}"))
                 continue
             combined = _combined(rewrites)
+            before = graph
             graph = graph.replace(combined.remove, combined.add, combined.redirect)
-            fired.append(_entry(rule, match, "fired", _describe(match)))
+            sentence, change = _describe(before, graph, combined)
+            fired.append(_entry(rule, match, "fired", sentence, change))
         if len(fired) == count:
             return graph, fired + refused
     raise RewriteError(f"rule '{rule.name}' does not come to an end on graph '{graph.name}'")
 
 
-def _describe(match: Match) -> str:
-    return ", ".join(f"'{node.name}' ({node.kind})" for node in match.nodes)
+def _describe(before: Graph, after: Graph, rewrite: Rewrite) -> tuple[str, str]:
+    """What a rewrite did: with the names of the nodes, and with their kinds alone."""
+    added = {node.name for node in rewrite.add}
+    old = [node for node in before if node.name not in after or node.name in added]
+    new = [node for node in after if node.name in added]
+    sentence = ", ".join(f"'{node.name}' ({node.kind})" for node in old)
+    change = _kinds(old)
+    if not new:
+        return f"{sentence} removed", f"{change} removed"
+    if [(node.name, node.kind) for node in old] == [(node.name, node.kind) for node in new]:
+        return f"{sentence} changed", f"{change} changed"
+    target = ", ".join(f"'{node.name}' ({node.kind})" for node in new)
+    return f"{sentence} -> {target}", f"{change} -> {_kinds(new)}"
+
+
+def _kinds(nodes: Iterable[Node]) -> str:
+    counts = Counter(node.kind for node in nodes)
+    return ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items())
 
 
 def _entry(
-    rule: Rule, match: Match, outcome: Literal["fired", "refused"], sentence: str
+    rule: Rule, match: Match, outcome: Literal["fired", "refused"], sentence: str, change: str = ""
 ) -> LogEntry:
     names = tuple(node.name for node in match.nodes)
     source = tuple(dict.fromkeys(name for node in match.nodes for name in node.source))
-    return LogEntry(rule.name, names, source, outcome, sentence)
+    layer = layer_of(match.anchor.name, match.anchor.source)
+    return LogEntry(rule.name, names, source, outcome, sentence, layer, change)
 
 
 def _plan(graph: Graph, rule: Rule, match: Match) -> tuple[str | None, list[Rewrite]]:

@@ -7,6 +7,8 @@ conv2d             strides, padding, dilation, groups; kernel (kh, kw, cin/group
                    [pad_value (cin,)]: the value that stands in the padding, 0 unless given
 depthwise_conv2d   strides, padding, dilation; kernel (kh, kw, c, m), [bias (c*m,)], [pad_value]
 conv2d_transpose   strides, padding, output_padding, dilation; kernel (kh, kw, cout, cin), [bias]
+depthwise_conv2d_  strides, padding, output_padding, dilation; kernel (kh, kw, c, m), [bias (c*m,)]
+transpose
 dense              kernel (in, out), [bias]; works on the last axis
 batchnorm          epsilon; mean, variance, [gamma], [beta]; last axis, inference statistics
 affine             scale, offset: x * scale + offset, both broadcast against the unbatched shape
@@ -37,7 +39,7 @@ from numpy.typing import NDArray
 
 from .activations import apply_activation
 from .graph import Graph, Node, producer_of
-from .shapes import transpose_output, window_of, window_pads
+from .windows import WINDOW_KINDS, Run, pad_hw, with_bias
 
 Array = NDArray[Any]
 
@@ -122,99 +124,8 @@ def run_node(node: Node, inputs: Sequence[Array], dtype: Any = np.float32) -> li
     return [np.asarray(result, dtype)]
 
 
-Run = Callable[[Mapping[str, Any], Mapping[str, Array], list[Array]], Array]
-
-
-def _pad_hw(x: Array, pads: Any, value: Any = 0.0) -> Array:
-    """The picture x (n, h, w, c) with ``value`` (a number, or (c,)) around it."""
-    (top, bottom), (left, right) = pads
-    if not (top or bottom or left or right):
-        return x
-    batch, height, width, channels = x.shape
-    padded = np.empty((batch, height + top + bottom, width + left + right, channels), x.dtype)
-    padded[...] = value
-    padded[:, top : top + height, left : left + width] = x
-    return padded
-
-
-def _windows(
-    kind: str, attrs: Mapping[str, Any], weights: Mapping[str, Array], x: Array, fill: Any
-) -> tuple[Array, tuple[int, int]]:
-    """View (n, ho, wo, c, kh, kw) of the padded input, and the kernel size."""
-    shapes = {key: value.shape for key, value in weights.items()}
-    padding, size, strides, dilation = window_of(kind, attrs, shapes)
-    pads = window_pads(padding, x.shape[1:3], size, strides, dilation)
-    x = _pad_hw(x, pads, fill)
-    span = tuple((k - 1) * d + 1 for k, d in zip(size, dilation, strict=True))
-    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(1, 2))
-    view = view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
-    return view, size
-
-
-def _with_bias(x: Array, weights: Mapping[str, Array]) -> Array:
-    return np.asarray(x + weights["bias"]) if "bias" in weights else x
-
-
-def _conv2d(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, (kh, kw) = _windows("conv2d", attrs, weights, inputs[0], weights.get("pad_value", 0.0))
-    kernel, groups = weights["kernel"], attrs["groups"]
-    cin, cout = kernel.shape[2], kernel.shape[3] // groups
-    parts = []
-    for group in range(groups):
-        part = view[:, :, :, group * cin : (group + 1) * cin]
-        columns = part.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * cin)
-        matrix = kernel[..., group * cout : (group + 1) * cout].reshape(-1, cout)
-        parts.append((columns @ matrix).reshape(*view.shape[:3], cout))
-    return _with_bias(parts[0] if groups == 1 else np.concatenate(parts, -1), weights)
-
-
-def _depthwise(
-    attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
-) -> Array:
-    fill = weights.get("pad_value", 0.0)
-    view, (kh, kw) = _windows("depthwise_conv2d", attrs, weights, inputs[0], fill)
-    kernel = weights["kernel"]
-    total = np.zeros((*view.shape[:4], kernel.shape[3]), view.dtype)
-    for row in range(kh):
-        for column in range(kw):
-            total += view[..., row, column, None] * kernel[row, column]
-    return _with_bias(total.reshape(*view.shape[:3], -1), weights)
-
-
-def _conv2d_transpose(
-    attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
-) -> Array:
-    x, kernel = inputs[0], weights["kernel"]
-    batch, strides, dilation = x.shape[0], attrs["strides"], attrs["dilation"]
-    output_padding = attrs.get("output_padding") or (None, None)
-    full, out, before = [], [], []
-    for axis in (0, 1):
-        size, taps = x.shape[1 + axis], kernel.shape[axis]
-        length = (size - 1) * strides[axis] + (taps - 1) * dilation[axis] + 1
-        target = transpose_output(
-            size, taps, strides[axis], attrs["padding"], output_padding[axis], dilation[axis]
-        )
-        assert target is not None
-        cut = max(length - target, 0) // 2 if attrs["padding"] == "same" else 0
-        full.append(max(length, target + cut))
-        out.append(target)
-        before.append(cut)
-    canvas = np.zeros((batch, full[0], full[1], kernel.shape[2]), x.dtype)
-    for row in range(kernel.shape[0]):
-        for column in range(kernel.shape[1]):
-            top, left = row * dilation[0], column * dilation[1]
-            canvas[
-                :,
-                top : top + (x.shape[1] - 1) * strides[0] + 1 : strides[0],
-                left : left + (x.shape[2] - 1) * strides[1] + 1 : strides[1],
-            ] += x @ kernel[row, column].T
-    rows = slice(before[0], before[0] + out[0])
-    columns = slice(before[1], before[1] + out[1])
-    return _with_bias(canvas[:, rows, columns], weights)
-
-
 def _dense(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    return _with_bias(inputs[0] @ weights["kernel"], weights)
+    return with_bias(inputs[0] @ weights["kernel"], weights)
 
 
 def _batchnorm(
@@ -237,29 +148,6 @@ def _softmax(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: lis
     axis = attrs["axis"] + 1
     powers = np.exp(inputs[0] - inputs[0].max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
-
-
-def _max_pool(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, _ = _windows("max_pool", attrs, {}, inputs[0], -np.inf)
-    return np.asarray(view.max(axis=(-2, -1)))
-
-
-def _avg_pool(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, _ = _windows("avg_pool", attrs, {}, inputs[0], 0.0)
-    counts, _ = _windows("avg_pool", attrs, {}, np.ones_like(inputs[0][:1, :, :, :1]), 0.0)
-    return np.asarray(view.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)))
-
-
-def _global_avg(
-    attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
-) -> Array:
-    return np.asarray(inputs[0].mean(axis=(1, 2), keepdims=attrs["keepdims"]))
-
-
-def _global_max(
-    attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
-) -> Array:
-    return np.asarray(inputs[0].max(axis=(1, 2), keepdims=attrs["keepdims"]))
 
 
 def _fold(function: Callable[[Array, Array], Array]) -> Run:
@@ -287,19 +175,13 @@ def _reshape(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: lis
 
 
 _RUN: Mapping[str, Run] = {
-    "conv2d": _conv2d,
-    "depthwise_conv2d": _depthwise,
-    "conv2d_transpose": _conv2d_transpose,
+    **WINDOW_KINDS,
     "dense": _dense,
     "batchnorm": _batchnorm,
     "affine": lambda attrs, weights, inputs: inputs[0] * weights["scale"] + weights["offset"],
     "relu": _relu,
     "activation": lambda attrs, weights, inputs: apply_activation(attrs, weights, inputs[0]),
     "softmax": _softmax,
-    "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
-    "global_avg_pool": _global_avg,
-    "global_max_pool": _global_max,
     "add": _fold(np.add),
     "subtract": _fold(np.subtract),
     "multiply": _fold(np.multiply),
@@ -311,7 +193,7 @@ _RUN: Mapping[str, Run] = {
     "permute": lambda attrs, weights, inputs: inputs[0].transpose(
         0, *(axis + 1 for axis in attrs["dims"])
     ),
-    "pad": lambda attrs, weights, inputs: _pad_hw(
+    "pad": lambda attrs, weights, inputs: pad_hw(
         inputs[0], attrs["padding"], attrs.get("value", 0.0)
     ),
     "upsample": lambda attrs, weights, inputs: (

@@ -104,6 +104,23 @@ def transpose_output(
     return (size - 1) * stride + span - 2 * pad + output_padding
 
 
+def transpose_pads(
+    kernel: int, stride: int, padding: str, output_padding: int | None, dilation: int = 1
+) -> tuple[int, int]:
+    """Pads (before, after) of the convolution with the flipped kernel that does the same.
+
+    A transposed convolution is a convolution of stride 1 over the input with ``stride`` - 1 zeros
+    between its values and these pads around it. A negative pad cuts.
+    """
+    span = (kernel - 1) * dilation + 1
+    # Sizes drop out of the difference, so any will do.
+    full = (4 - 1) * stride + span
+    target = transpose_output(4, kernel, stride, padding, output_padding, dilation)
+    assert target is not None
+    cut = max(full - target, 0) // 2 if padding == "same" else 0
+    return span - 1 - cut, span - 1 + target - full + cut
+
+
 def broadcast(shapes: Sequence[Shape]) -> Shape:
     """Shape of an element-wise operation; size 1 stretches, unknown sizes must not clash."""
     rank = len(shapes[0])
@@ -198,8 +215,9 @@ def _spatial_shape(
             None if width is None else width * scale[1],
             channels,
         )
-    if kind == "conv2d_transpose":
-        _check_channels(shape, weights["kernel"][3])
+    if kind in ("conv2d_transpose", "depthwise_conv2d_transpose"):
+        taps, plain = weights["kernel"], kind == "conv2d_transpose"
+        _check_channels(shape, taps[3] if plain else taps[2])
         output_padding = attrs.get("output_padding") or (None, None)
         sizes = [
             transpose_output(
@@ -212,7 +230,7 @@ def _spatial_shape(
             )
             for axis, size in enumerate((height, width))
         ]
-        return (sizes[0], sizes[1], int(weights["kernel"][2]))
+        return (sizes[0], sizes[1], int(taps[2]) if plain else int(taps[2]) * int(taps[3]))
     out = window_output(*_reordered(window_of(kind, attrs, weights), (height, width)))
     if kind == "conv2d":
         _check_channels(shape, int(weights["kernel"][2]) * attrs["groups"])

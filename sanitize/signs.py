@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import Graph
+from .graph import Graph, Node
 
 _KEEPS_SIGN = frozenset(
     {
@@ -22,7 +22,31 @@ _KEEPS_SIGN = frozenset(
         "concat",
     }
 )
-_NEVER_NEGATIVE = frozenset({"sigmoid", "hard_sigmoid", "softplus", "exponential"})
+_NEVER_NEGATIVE = frozenset(
+    {
+        "sigmoid",
+        "hard_sigmoid",
+        "hard_sigmoid_keras2",
+        "sparse_sigmoid",
+        "softplus",
+        "squareplus",
+        "sparse_plus",
+        "exponential",
+        "absolute",
+        "square",
+    }
+)
+#: Sums of products: never negative if neither the input nor any weight is.
+_SUMS = frozenset(
+    {
+        "conv2d",
+        "depthwise_conv2d",
+        "conv2d_transpose",
+        "depthwise_conv2d_transpose",
+        "dense",
+        "affine",
+    }
+)
 
 
 def is_non_negative(graph: Graph, value: str) -> bool:
@@ -31,11 +55,18 @@ def is_non_negative(graph: Graph, value: str) -> bool:
     if node.kind in ("relu", "softmax"):
         return True
     if node.kind == "activation":
-        return node.attrs["function"] in _NEVER_NEGATIVE
+        low = node.attrs.get("low")
+        clipped = node.attrs["function"] == "clip" and low is not None and low >= 0
+        return clipped or node.attrs["function"] in _NEVER_NEGATIVE
+    if node.kind in _SUMS:
+        positive = all((array >= 0).all() for array in node.weights.values())
+        return positive and "activation" not in node.attrs and _inputs_are(graph, node)
     if node.kind == "pad":
         return node.attrs.get("value", 0.0) >= 0 and is_non_negative(graph, node.inputs[0])
     if node.kind == "maximum":
         return any(is_non_negative(graph, part) for part in node.inputs)
-    if node.kind in _KEEPS_SIGN:
-        return all(is_non_negative(graph, part) for part in dict.fromkeys(node.inputs))
-    return False
+    return node.kind in _KEEPS_SIGN and _inputs_are(graph, node)
+
+
+def _inputs_are(graph: Graph, node: Node) -> bool:
+    return all(is_non_negative(graph, part) for part in dict.fromkeys(node.inputs))

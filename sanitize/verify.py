@@ -16,6 +16,8 @@ Array = NDArray[Any]
 #: Largest difference between two outputs, relative to the largest value of the sample. Rewriting
 #: rounds weights to float32 once per fold (6e-8); a wrong rewrite is off by percents.
 TOLERANCE = 1e-4
+#: By how much a difference may exceed that between float32 and float64 on the same sample.
+NOISE_FACTOR = 10.0
 #: Size that stands for a dimension that is not known.
 _ANY_SIZE = 32
 
@@ -54,9 +56,9 @@ def saturated(graph: Graph) -> tuple[bool, ...]:
 
 
 def run_for_comparison(
-    graph: Graph, inputs: Mapping[str, Array], strip: Sequence[bool]
+    graph: Graph, inputs: Mapping[str, Array], strip: Sequence[bool], dtype: Any = np.float64
 ) -> list[Array]:
-    """Flat outputs in float64; where ``strip`` says so, the value in front of the softmax."""
+    """Flat outputs in ``dtype``; where ``strip`` says so, the value in front of the softmax."""
     nodes = {node.name: node for node in graph.nodes}
     outputs = []
     for value, bare in zip(graph.outputs, strip, strict=True):
@@ -69,7 +71,7 @@ def run_for_comparison(
             nodes[before.name] = before
             outputs.append(before.name)
     stripped = graph.with_nodes(nodes.values(), outputs)
-    values = evaluate(stripped, inputs, keep=stripped.outputs, dtype=np.float64)
+    values = evaluate(stripped, inputs, keep=stripped.outputs, dtype=dtype)
     return [values[value] for value in stripped.outputs]
 
 
@@ -88,22 +90,24 @@ def _saturates(kind: str, attrs: Mapping[str, Any]) -> bool:
     return kind == "softmax" or (kind == "activation" and attrs["function"] == "sigmoid")
 
 
-def largest_difference(before: list[Array], after: list[Array]) -> float:
-    """Largest |difference| relative to the largest |value| of its sample; inf where shapes differ.
+def largest_differences(before: list[Array], after: list[Array]) -> Array:
+    """Largest |difference| of each sample (n,), relative to the largest |value| of the sample.
 
-    Samples on which a network overflows count only if they overflow differently.
+    inf where shapes differ. Samples on which a network overflows count only if they overflow
+    differently.
     """
-    worst = 0.0
+    worst = np.zeros(len(before[0]))
     for old, new in zip(before, after, strict=True):
         if old.shape != new.shape:
-            return float("inf")
+            return np.full(worst.shape, np.inf)
         axes = tuple(range(1, old.ndim))
         finite = np.isfinite(old)
         if not np.array_equal(finite, np.isfinite(new)):
-            return float("inf")
+            return np.full(worst.shape, np.inf)
         zero = np.zeros_like(old)
         scale = np.abs(np.where(finite, old, zero)).max(axis=axes, initial=0.0, keepdims=True)
         gap = np.abs(np.where(finite, old, zero) - np.where(finite, new, zero))
         # Differences far below one are noise around a true zero, not a wrong function.
-        worst = max(worst, float((gap / np.maximum(scale, 1e-3)).max(initial=0.0)))
+        relative = gap / np.maximum(scale, 1e-3)
+        worst = np.maximum(worst, relative.max(axis=axes, initial=0.0))
     return worst

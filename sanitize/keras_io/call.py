@@ -39,8 +39,9 @@ class Call:
 
     ``values`` and ``shapes`` describe the tensors that flow in, unbatched; ``args`` and ``kwargs``
     are the arguments with a :class:`Slot` for each tensor. ``outputs`` are unbatched shapes.
-    An entry calls :meth:`emit` once or more, the last one makes the output; or it returns False
-    before it has emitted anything, and the call becomes opaque.
+    An entry calls :meth:`emit` once or more, and the last one makes the output, unless it lists
+    the values of all outputs in ``results``; or it returns False
+    before it has emitted anything, and the call becomes opaque with ``reason``.
     """
 
     operation: Any
@@ -52,11 +53,23 @@ class Call:
     outputs: Sequence[Shape]
     batched: bool
     emitted: list[Emitted] = field(default_factory=list)
+    reason: str = ""
+    results: list[str] = field(default_factory=list)
 
     @property
     def only_one_tensor(self) -> bool:
         """Whether the call is ``operation(tensor)``."""
         return len(self.values) == 1 and isinstance(self.args[0] if self.args else None, Slot)
+
+    @property
+    def last(self) -> str:
+        """A reference to the node that was emitted last."""
+        return f"\0{len(self.emitted) - 1}"
+
+    def refuse(self, reason: str) -> bool:
+        """Say why the call is not understood, as a sentence about "it"; returns False."""
+        self.reason = reason
+        return False
 
     def emit(
         self,
@@ -74,7 +87,7 @@ class Call:
         }
         chosen = tuple(self.values if inputs is None else inputs)
         self.emitted.append(Emitted(kind, chosen, dict(attrs or {}), arrays, suffix))
-        return f"\0{len(self.emitted) - 1}"
+        return self.last
 
 
 #: Reads one call; False when the call is not understood (and nothing was emitted).
@@ -96,3 +109,20 @@ def compact(array: Array, rank: int) -> Array | None:
     while array.ndim and array.shape[0] == 1:
         array = array[0]
     return array
+
+
+def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
+    """An argument of the call, wherever it stands."""
+    return call.args[position] if len(call.args) > position else call.kwargs.get(name, default)
+
+
+def operands_of(call: Call) -> tuple[Any, Any] | None:
+    """The two operands of a binary operation, constants as arrays; None when they are not two."""
+    given = [*call.args, *call.kwargs.values()]
+    if len(given) != 2:
+        return None
+    first, second = (
+        value if isinstance(value, Slot) else np.asarray(to_numpy(value), np.float64)
+        for value in given
+    )
+    return first, second

@@ -1,4 +1,4 @@
-"""Activation functions: what Keras calls them, and what the graph calls them, both ways.
+"""Activation functions: what Keras calls them, and what the graph calls them.
 
 A *spec* is the attributes of an activation node plus its kind: {"kind": "relu"}, {"kind": "relu",
 "max_value": 6.0}, {"kind": "activation", "function": "tanh"}, {"kind": "softmax", "axis": ...} or
@@ -7,32 +7,102 @@ A *spec* is the attributes of an activation node plus its kind: {"kind": "relu"}
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from ..activations import PARAMETERS
+from .opaque import OperationLayer
 from .probe import probe_elementwise
+from .user import probed_spec, registered_spec
 
 Spec = dict[str, Any]
 
-#: Functions without parameters, by the name that Keras, its operations and its classes have.
-PLAIN: Mapping[str, str] = {
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
-    "silu": "silu",
-    "swish": "silu",
-    "hard_sigmoid": "hard_sigmoid",
-    "hard_silu": "hard_silu",
+#: The graph's name for each function, by the name that Keras, its operations and its classes have.
+NAMES: Mapping[str, str] = {
+    "abs": "absolute",
+    "exp": "exponential",
     "hard_swish": "hard_silu",
-    "hard_tanh": "hard_tanh",
-    "selu": "selu",
-    "softplus": "softplus",
-    "softsign": "softsign",
-    "mish": "mish",
-    "log_sigmoid": "log_sigmoid",
-    "exponential": "exponential",
+    "swish": "silu",
+    **{
+        name: name
+        for name in (
+            "absolute",
+            "arcsinh",
+            "arctan",
+            "celu",
+            "cos",
+            "cosh",
+            "elu",
+            "erf",
+            "erfc",
+            "expm1",
+            "exponential",
+            "hard_shrink",
+            "hard_sigmoid",
+            "hard_silu",
+            "hard_tanh",
+            "log",
+            "log10",
+            "log1p",
+            "log2",
+            "log_sigmoid",
+            "mish",
+            "reciprocal",
+            "rsqrt",
+            "selu",
+            "sigmoid",
+            "silu",
+            "sin",
+            "sinh",
+            "soft_shrink",
+            "softplus",
+            "softsign",
+            "sparse_plus",
+            "sparse_sigmoid",
+            "sqrt",
+            "square",
+            "squareplus",
+            "tanh",
+            "tanh_shrink",
+        )
+    },
 }
+
+
+#: The graph's name for each function, by the class name of the operation.
+OPERATION_NAMES: Mapping[str, str] = {
+    **{"".join(map(str.capitalize, name.split("_"))): mine for name, mine in NAMES.items()},
+    "Gelu": "gelu",
+    "Threshold": "threshold",
+}
+
+
+def named_spec(function: str, **parameters: Any) -> Spec:
+    """The spec of the graph's ``function``; parameters that are not given have Keras' defaults."""
+    return {
+        "kind": "activation",
+        "function": function,
+        **PARAMETERS.get(function, {}),
+        **parameters,
+    }
+
+
+def spec_of_object(function: str, owner: Any) -> Spec | None:
+    """The spec of ``function`` with the parameters that a layer or operation has as attributes.
+
+    None where a parameter is not one number.
+    """
+    found = {name: getattr(owner, name) for name in PARAMETERS.get(function, {})}
+    if any(np.ndim(value) for value in found.values() if value is not None):
+        return None
+    numbers = {
+        name: value if value is None or isinstance(value, bool) else float(value)
+        for name, value in found.items()
+    }
+    return named_spec(function, **numbers)
 
 
 def relu_spec(max_value: Any, negative_slope: Any = 0.0, threshold: Any = 0.0) -> Spec:
@@ -42,20 +112,57 @@ def relu_spec(max_value: Any, negative_slope: Any = 0.0, threshold: Any = 0.0) -
     if slope == 0.0 and start == 0.0:
         return {"kind": "relu"} if ceiling is None else {"kind": "relu", "max_value": ceiling}
     if start == 0.0 and ceiling is None:
-        return {"kind": "activation", "function": "leaky_relu", "negative_slope": slope}
-    return {
-        "kind": "activation",
-        "function": "general_relu",
-        "max_value": ceiling,
-        "negative_slope": slope,
-        "threshold": start,
-    }
+        return named_spec("leaky_relu", negative_slope=slope)
+    return named_spec("general_relu", max_value=ceiling, negative_slope=slope, threshold=start)
+
+
+def clip_spec(low: float | None, high: float | None) -> Spec:
+    """The spec of clip(x, low, high); None is an open end."""
+    if low == 0.0 and (high is None or high > 0.0):
+        return relu_spec(high)
+    if (low, high) == (-1.0, 1.0):
+        return named_spec("hard_tanh")
+    return named_spec("clip", low=low, high=high)
+
+
+def power_spec(exponent: float) -> Spec:
+    """The spec of x ** exponent."""
+    known = {-1.0: "reciprocal", -0.5: "rsqrt", 0.5: "sqrt", 2.0: "square"}
+    if exponent == 1.0:
+        return {"kind": "identity"}
+    if exponent in known:
+        return named_spec(known[exponent])
+    return named_spec("power", exponent=exponent)
+
+
+def limit_spec(kind: str, limit: float) -> Spec:
+    """The spec of maximum(x, limit) or minimum(x, limit)."""
+    return clip_spec(limit, None) if kind == "maximum" else clip_spec(None, limit)
+
+
+def operation_spec(operation: Any, constants: Sequence[Any]) -> Spec | None:
+    """The spec of a Keras operation on one tensor and behind it ``constants``; None for others."""
+    kind = type(operation).__name__
+    if not constants and kind in OPERATION_NAMES:
+        return spec_of_object(OPERATION_NAMES[kind], operation)
+    if kind == "Clip":
+        limits = (operation.x_min, operation.x_max)
+        if any(np.ndim(limit) for limit in limits):
+            return None
+        return clip_spec(*(None if limit is None else float(limit) for limit in limits))
+    if len(constants) != 1 or np.size(constants[0]) != 1:
+        return None
+    number = float(np.asarray(constants[0]).item())
+    if kind == "Power":
+        return power_spec(number)
+    return limit_spec(kind.lower(), number) if kind in ("Maximum", "Minimum") else None
 
 
 def function_spec(function: Callable[..., Any] | None, rank: int) -> Spec | None:
-    """The spec of an activation function or layer object; None when it is not understood.
+    """The spec of an activation function or layer object; None when it is not element-wise.
 
-    ``rank`` is the rank of the unbatched tensor (softmax works on its last axis).
+    ``rank`` is the rank of the unbatched tensor (softmax works on its last axis). A function that
+    is none of Keras' is understood by its registered formula or by trying it.
     """
     if function is None or function is keras.activations.linear:
         return {"kind": "identity"}
@@ -63,10 +170,12 @@ def function_spec(function: Callable[..., Any] | None, rank: int) -> Spec | None
         return _layer_spec(function, rank)
     if function in (keras.activations.softmax, keras.ops.softmax):
         return {"kind": "softmax", "axis": rank - 1}
+    if function is keras.ops.gelu:
+        return named_spec("gelu", approximate=True)
     for owner in (keras.activations, keras.ops):
-        for name, mine in PLAIN.items():
+        for name, mine in (*NAMES.items(), ("gelu", "gelu")):
             if getattr(owner, name, None) is function:
-                return {"kind": "activation", "function": mine}
+                return named_spec(mine)
     known = {
         keras.activations.relu: relu_spec(None),
         keras.ops.relu: relu_spec(None),
@@ -74,15 +183,15 @@ def function_spec(function: Callable[..., Any] | None, rank: int) -> Spec | None
         keras.ops.relu6: relu_spec(6.0),
         keras.activations.leaky_relu: relu_spec(None, 0.2),
         keras.ops.leaky_relu: relu_spec(None, 0.2),
-        keras.activations.elu: {"kind": "activation", "function": "elu", "alpha": 1.0},
-        keras.ops.elu: {"kind": "activation", "function": "elu", "alpha": 1.0},
-        keras.activations.gelu: {"kind": "activation", "function": "gelu", "approximate": False},
-        keras.ops.gelu: {"kind": "activation", "function": "gelu", "approximate": True},
-        gelu_tanh: {"kind": "activation", "function": "gelu", "approximate": True},
+        keras.ops.negative: None,
     }
     if function in known:
-        return dict(known[function])
-    return probe_elementwise(function)
+        return known[function]
+    return (
+        registered_spec(function)
+        or probe_elementwise(function, (4,) * rank)
+        or probed_spec(function, (4,) * rank)
+    )
 
 
 def _layer_spec(layer: Any, rank: int) -> Spec | None:
@@ -92,57 +201,16 @@ def _layer_spec(layer: Any, rank: int) -> Spec | None:
     if kind is keras.layers.LeakyReLU:
         return relu_spec(None, layer.negative_slope)
     if kind is keras.layers.ELU:
-        return {"kind": "activation", "function": "elu", "alpha": float(layer.alpha)}
+        return spec_of_object("elu", layer)
     if kind is keras.layers.Activation:
         return function_spec(layer.activation, rank)
     if kind is keras.layers.Softmax:
         axis = layer.axis
         if isinstance(axis, int):
             return {"kind": "softmax", "axis": axis - 1 if axis > 0 else rank + axis}
-    return None
-
-
-@keras.saving.register_keras_serializable(package="sanitize")
-def gelu_tanh(x: Any) -> Any:
-    """GELU in its tanh approximation, as a function that Keras can save by name."""
-    return keras.activations.gelu(x, approximate=True)
-
-
-def activation_layer(spec: Mapping[str, Any], name: str | None = None) -> Any:
-    """A Keras layer that computes ``spec`` (relu, activation without weights, softmax)."""
-    if spec["kind"] == "softmax":
-        return keras.layers.Softmax(axis=spec["axis"] + 1, name=name)
-    if spec["kind"] == "relu":
-        return keras.layers.ReLU(max_value=spec.get("max_value"), name=name)
-    function = spec["function"]
-    if function == "leaky_relu":
-        return keras.layers.LeakyReLU(negative_slope=spec["negative_slope"], name=name)
-    if function == "general_relu":
-        return keras.layers.ReLU(
-            max_value=spec["max_value"],
-            negative_slope=spec["negative_slope"],
-            threshold=spec["threshold"],
-            name=name,
-        )
-    if function == "elu":
-        return keras.layers.ELU(alpha=spec["alpha"], name=name)
-    return keras.layers.Activation(_activation_name(spec), name=name)
-
-
-def _activation_name(spec: Mapping[str, Any]) -> Any:
-    if spec["function"] == "gelu":
-        return gelu_tanh if spec["approximate"] else "gelu"
-    return spec["function"]
-
-
-def activation_argument(spec: Mapping[str, Any] | None) -> Any:
-    """What to pass as ``activation=`` so that the layer computes ``spec``."""
-    if spec is None:
         return None
-    if spec["kind"] == "softmax":
-        return "softmax"
-    if spec["kind"] == "relu" and spec.get("max_value") in (None, 6.0):
-        return "relu" if spec.get("max_value") is None else "relu6"
-    if spec["kind"] == "activation" and spec["function"] in (*PLAIN.values(), "gelu"):
-        return _activation_name(spec)
-    return activation_layer(spec)
+    if kind is OperationLayer:
+        (first, *constants), keywords = layer.arguments.value
+        alone = first == {"slot": 0} and not keywords
+        return operation_spec(layer.operation, constants) if alone else None
+    return registered_spec(layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,45 @@ def fill_slots(arguments: Any, tensors: Sequence[Any]) -> Any:
     if isinstance(arguments, (list, tuple)):
         return type(arguments)(fill_slots(part, tensors) for part in arguments)
     return arguments
+
+
+def operation_layer(
+    function: Callable[..., Any],
+    name: str | None = None,
+    count: int = 1,
+    shape: tuple[int | None, ...] = (None, None, None),
+) -> OperationLayer:
+    """The layer for what ``function`` does with ``count`` tensors of this unbatched shape.
+
+    ``function`` must be a single Keras operation with everything else given, for example
+    ``lambda x: keras.ops.clip(x, 1.0, 2.0)``.
+    """
+    tensors = [keras.KerasTensor((None, *shape)) for _ in range(count)]
+    result = keras.tree.flatten(function(*tensors))[0]
+    history = result._keras_history
+    given = history.operation._inbound_nodes[history.node_index].arguments
+    slots = {id(tensor): {"slot": index} for index, tensor in enumerate(tensors)}
+    if any(id(tensor) not in slots for tensor in given.keras_tensors):
+        raise ValueError(f"{function} is more than one Keras operation")
+
+    def plain(leaf: Any) -> Any:
+        return slots.get(id(leaf), leaf)
+
+    arguments = list(keras.tree.map_structure(plain, (given.args, given.kwargs)))
+    # The operation itself keeps the tensors of the trial call: a new one does not.
+    fresh = type(history.operation).from_config(history.operation.get_config())
+    return OperationLayer(fresh, arguments, name=name)
+
+
+def clone_with_weights(layer: Any, name: str | None = None) -> Any:
+    """A new layer of the same class, configuration and weights that is built as the old one."""
+    clone = clone_layer(layer, layer.name if name is None else name)
+    if clone is not layer and layer.built:
+        built = layer.get_build_config()
+        if built:
+            clone.build_from_config(built)
+        clone.set_weights(layer.get_weights())
+    return clone
 
 
 def clone_layer(layer: Any, name: str) -> Any:

@@ -6,62 +6,65 @@ for it. What agrees with nothing stays opaque, so a miss costs nothing but integ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import apply_activation
+from ..activations import PARAMETERS, apply_activation
 from ..shapes import Shape
+from .trial import grid, many, try_function
 
 Array = NDArray[Any]
 
-#: Functions worth trying, most frequent first.
-_CANDIDATES: tuple[Mapping[str, Any], ...] = (
-    {"kind": "identity"},
-    {"kind": "relu"},
-    {"kind": "relu", "max_value": 6.0},
-    {"kind": "activation", "function": "sigmoid"},
-    {"kind": "activation", "function": "tanh"},
-    {"kind": "activation", "function": "silu"},
-    {"kind": "activation", "function": "hard_sigmoid"},
-    {"kind": "activation", "function": "hard_silu"},
-    {"kind": "activation", "function": "gelu", "approximate": False},
-    {"kind": "activation", "function": "gelu", "approximate": True},
-    {"kind": "activation", "function": "elu", "alpha": 1.0},
-    {"kind": "activation", "function": "selu"},
-    {"kind": "activation", "function": "softplus"},
-    {"kind": "activation", "function": "softsign"},
-    {"kind": "activation", "function": "mish"},
-    {"kind": "activation", "function": "leaky_relu", "negative_slope": 0.2},
-    {"kind": "activation", "function": "leaky_relu", "negative_slope": 0.1},
-    {"kind": "activation", "function": "leaky_relu", "negative_slope": 0.01},
+#: Functions worth trying with their usual parameters, most frequent first.
+_NAMES = (
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_sigmoid_keras2",
+    "gelu",
+    "elu",
+    "selu",
+    "softplus",
+    "softsign",
+    "mish",
+    "absolute",
+    "square",
+    "exponential",
+    "log_sigmoid",
+    "squareplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "tanh_shrink",
+    "erf",
+    "sin",
+    "cos",
+    "arctan",
 )
-#: What a function may raise because the tensor offered is not the one it was written for.
-_UNFIT = (TypeError, ValueError, IndexError, AttributeError, RuntimeError, ArithmeticError)
 
 
-def _grid(shape: Shape) -> Array:
-    """A batch (2, *shape) that holds numbers around the kinks of activation functions."""
-    sizes = [4 if size is None else size for size in shape]
-    count = 2 * int(np.prod(sizes))
-    values = np.random.default_rng(0).normal(size=count) * 4.0
-    corners = np.linspace(-8.0, 8.0, 129)
-    values[: min(count, corners.size)] = corners[:count]
-    return values.reshape(2, *sizes).astype(np.float32)
+def _candidates(x: Array, result: Array) -> Iterator[dict[str, Any]]:
+    """Specs that ``result`` of ``x`` may be; limits and slopes are read off the result."""
+    yield {"kind": "identity"}
+    yield {"kind": "relu"}
+    low, high = float(result.flat[np.argmin(x)]), float(result.flat[np.argmax(x)])
+    if low == 0.0 and high > 0.0:
+        yield {"kind": "relu", "max_value": high}
+    for name in _NAMES:
+        yield {"kind": "activation", "function": name, **PARAMETERS.get(name, {})}
+    yield {"kind": "activation", "function": "gelu", "approximate": True}
+    if low < high:
+        yield {"kind": "activation", "function": "clip", "low": low, "high": high}
+    # A slope comes out with float noise: the shortest decimal of it is what was written.
+    slope = float(f"{low / float(x.min()):.6g}")
+    yield {"kind": "activation", "function": "leaky_relu", "negative_slope": slope}
 
 
-def _try(function: Callable[..., Any], x: Array) -> Array | None:
-    try:
-        result = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(x)))
-    except _UNFIT:
-        return None
-    return np.asarray(result)
-
-
-def _candidate(spec: Mapping[str, Any], x: Array) -> Array:
+def _value(spec: Mapping[str, Any], x: Array) -> Array:
     if spec["kind"] == "identity":
         return x
     if spec["kind"] == "relu":
@@ -73,27 +76,26 @@ def probe_elementwise(
     function: Callable[..., Any], shape: Shape = (16, 16)
 ) -> dict[str, Any] | None:
     """The spec of the known activation that ``function`` computes on (n, *shape); else None."""
-    x = _grid(shape)
-    if x.size < 64:
-        # Too few numbers to tell functions apart: an element-wise one works on any shape.
-        x = _grid((64, *shape[1:])) if shape else x
-    result = _try(function, x)
+    x = many(shape)
+    result = try_function(function, x)
     if result is None or result.shape != x.shape or not np.isfinite(result).all():
         return None
-    for spec in _CANDIDATES:
-        if np.allclose(result, _candidate(spec, x), rtol=1e-5, atol=1e-6):
-            return dict(spec)
+    for spec in _candidates(x, result):
+        if np.allclose(result, _value(spec, x), rtol=1e-5, atol=1e-6):
+            return spec
     return None
 
 
 def probe_affine(function: Callable[..., Any], shape: Shape) -> tuple[Array, Array] | None:
     """(scale, offset), () or (c,), when ``function`` is x * scale + offset; else None."""
-    x = _grid(shape)
-    offset, result = _try(function, np.zeros_like(x)), _try(function, x)
-    slope = _try(function, np.ones_like(x))
+    x = grid(shape)
+    offset, result = try_function(function, np.zeros_like(x)), try_function(function, x)
+    slope = try_function(function, np.ones_like(x))
     if offset is None or result is None or slope is None or offset.shape != x.shape:
         return None
     if result.shape != x.shape or slope.shape != x.shape:
+        return None
+    if not all(np.isfinite(values).all() for values in (offset, slope, result)):
         return None
     base = offset.reshape(-1, x.shape[-1])[0]
     scale = slope.reshape(-1, x.shape[-1])[0] - base

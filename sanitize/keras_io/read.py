@@ -10,7 +10,15 @@ import keras
 from ..graph import Graph, Node
 from ..shapes import Shape
 from .call import Call, Slot
+from .keras_graph import (
+    arguments_with_slots,
+    calls_in_order,
+    is_graph_model,
+    leaf_positions,
+    side_structure,
+)
 from .opaque import OpaqueCall, OperationLayer
+from .read_lambda import read_elementwise_lambda, read_tried_lambda, trace_lambda
 from .read_layers import layer_entry
 from .read_operations import OPERATIONS
 
@@ -39,40 +47,9 @@ def read_keras(model: Any) -> Graph:
         inputs,
         outputs,
         model.name,
-        _positions(_structure(model, "input")),
-        _positions(_structure(model, "output")),
+        leaf_positions(side_structure(model, "input")),
+        leaf_positions(side_structure(model, "output")),
     )
-
-
-def is_graph_model(layer: Any) -> bool:
-    """Whether ``layer`` is a model whose computation is a graph of layers that can be walked."""
-    if isinstance(layer, keras.Sequential):
-        return type(layer).call is keras.Sequential.call and layer.built and bool(layer.inputs)
-    if not isinstance(layer, keras.Model) or type(layer).call is keras.Model.call:
-        return False
-    return type(layer).call is _FUNCTIONAL_CALL
-
-
-def _functional_call() -> Any:
-    tensor = keras.Input((1,))
-    return type(keras.Model(tensor, tensor)).call
-
-
-_FUNCTIONAL_CALL = _functional_call()
-
-
-def _structure(model: Any, side: str) -> Any:
-    """The inputs or outputs of a model as it nests them; a Sequential has one of each."""
-    if isinstance(model, keras.Sequential):
-        return getattr(model, side + "s")[0]
-    return getattr(model, side)
-
-
-def _positions(structure: Any) -> Any:
-    """The same nesting with the position of each leaf in the flattened order."""
-    count = iter(range(len(keras.tree.flatten(structure))))
-    nested = keras.tree.map_structure(lambda leaf: next(count), structure)
-    return dict(nested) if isinstance(nested, dict) else nested
 
 
 def _unbatched(tensor: Any) -> Shape:
@@ -86,7 +63,10 @@ class _Reader:
         self.nodes: dict[str, Node] = {}
         # Per node: the layer object and the part of it, to find shared layers at the end.
         self.origins: dict[str, tuple[Any, str, str]] = {}
+        # Weights by operation, so that call sites share them; the operations that were traced
+        # are kept, or another one could get the identity of one that is gone.
         self.arrays: dict[tuple[int, str, str], Any] = {}
+        self.traced: list[Any] = []
 
     def unique(self, wish: str) -> str:
         wish = wish.replace(":", "_") or "node"
@@ -108,7 +88,7 @@ class _Reader:
         for tensor, value in zip(keras.tree.flatten(model.inputs), inputs, strict=True):
             values[id(tensor)] = value
         outputs = keras.tree.flatten(model.outputs)
-        for node in _calls_in_order(outputs, set(values)):
+        for node in calls_in_order(outputs, set(values)):
             results = self.read_call(node, values, prefix)
             for tensor, value in zip(node.outputs, results, strict=True):
                 values[id(tensor)] = value
@@ -120,7 +100,7 @@ class _Reader:
         incoming = [values[id(tensor)] for tensor in tensors]
         if is_graph_model(operation):
             return self.walk(operation, self.inner_inputs(node, values), name + "/")
-        args, kwargs = _with_slots(node)
+        args, kwargs = arguments_with_slots(node)
         call = Call(
             operation,
             args,
@@ -134,23 +114,80 @@ class _Reader:
         if isinstance(operation, OperationLayer):
             call = _unwrapped(call)
         if _read_understood(call):
-            return [self.add_emitted(call, operation, name)]
+            return self.add_emitted(call, operation, name)
+        if isinstance(operation, keras.layers.Lambda):
+            return self.read_lambda(call, name)
         return self.add_opaque(call, operation, name)
+
+    def read_lambda(self, call: Call, name: str) -> list[str]:
+        """A Lambda that is no known function: the operations in it, or one function of numbers.
+
+        One function is one table; several operations are better where they can be folded into
+        what stands around them.
+        """
+        before = dict(self.nodes), dict(self.origins), dict(self.arrays)
+        results = self.walk_lambda(call, name)
+        fresh = [node for full, node in self.nodes.items() if full not in before[0]]
+        if results and (len(fresh) == 1 or all(node.kind in _FOLDABLE for node in fresh)):
+            return results
+        after = self.nodes, self.origins, self.arrays
+        self.nodes, self.origins, self.arrays = before
+        if read_elementwise_lambda(call) if results else read_tried_lambda(call):
+            return self.add_emitted(call, call.operation, name)
+        if results:
+            self.nodes, self.origins, self.arrays = after
+            return results
+        return self.add_opaque(call, call.operation, name)
+
+    def walk_lambda(self, call: Call, name: str) -> list[str]:
+        """Read the Keras operations that a Lambda consists of; empty when not all are understood.
+
+        The nodes carry the Lambda's name as their source, and the last one as its name.
+        """
+        traced = trace_lambda(call)
+        if traced is None:
+            return []
+        self.traced.append(traced)
+        known = set(self.nodes)
+        values = {id(tensor): value for tensor, value in zip(traced[0], call.values, strict=True)}
+        for node in calls_in_order(traced[1], set(values)):
+            results = self.read_call(node, values, name + "/")
+            for tensor, value in zip(node.outputs, results, strict=True):
+                values[id(tensor)] = value
+        fresh = [full for full in self.nodes if full not in known]
+        if any(self.nodes[full].kind == "opaque" for full in fresh):
+            return []
+        for full in fresh:
+            self.nodes[full] = self.nodes[full].with_(source=(name,))
+            self.origins[full] = (call.operation, full, name)
+        return [self.renamed(values[id(tensor)], name, fresh) for tensor in traced[1]]
+
+    def renamed(self, value: str, name: str, fresh: Sequence[str]) -> str:
+        """Give the node behind ``value`` the Lambda's name, if it is the last one of its nodes."""
+        if value not in fresh or any(value in self.nodes[full].inputs for full in fresh):
+            return value
+        final = self.unique(name)
+        self.nodes[final] = self.nodes.pop(value).with_(name=final)
+        self.origins[final] = self.origins.pop(value)
+        return final
 
     def inner_inputs(self, node: Any, values: dict[int, str]) -> list[str]:
         """Values for the inputs of a nested model, in the order of its ``inputs``."""
         given = node.arguments.args[0] if node.arguments.args else node.arguments.kwargs["inputs"]
-        expected = _structure(node.operation, "input")
+        expected = side_structure(node.operation, "input")
         if isinstance(expected, dict) and isinstance(given, dict):
             given = {key: given[key] for key in expected}
         return [values[id(tensor)] for tensor in keras.tree.flatten(given)]
 
-    def add_emitted(self, call: Call, operation: Any, name: str) -> str:
-        """Turn what an entry emitted into nodes; the last one carries the layer's own name."""
+    def add_emitted(self, call: Call, operation: Any, name: str) -> list[str]:
+        """Turn what an entry emitted into nodes; the values of the call's outputs.
+
+        The last node carries the layer's own name, where it is the only one that is returned.
+        """
         made: list[str] = []
         final = self.unique(name)
         for position, part in enumerate(call.emitted):
-            last = position == len(call.emitted) - 1
+            last = position == len(call.emitted) - 1 and not call.results
             full = final if last else self.unique(f"{final}/{part.suffix}")
             inputs = tuple(
                 made[int(value[1:])] if value.startswith("\0") else value for value in part.inputs
@@ -162,7 +199,9 @@ class _Reader:
             self.nodes[full] = Node(full, part.kind, inputs, part.attrs, weights, (), (name,))
             self.origins[full] = (operation, part.suffix, name)
             made.append(full)
-        return made[-1]
+        if call.results:
+            return [made[int(value[1:])] for value in call.results]
+        return made[-1:]
 
     def add_opaque(self, call: Call, operation: Any, name: str) -> list[str]:
         full = self.unique(name)
@@ -171,6 +210,7 @@ class _Reader:
             "layer": layer,
             "call": OpaqueCall(layer, call.args, dict(call.kwargs), tuple(call.dtypes)),
             "shapes": tuple(call.outputs),
+            "reason": call.reason or _not_known(layer),
         }
         shape = call.outputs[0]
         self.nodes[full] = Node(full, "opaque", tuple(call.values), attrs, {}, shape, (name,))
@@ -192,41 +232,6 @@ class _Reader:
                 for full in names:
                     self.nodes[full] = self.nodes[full].with_(share=share)
         return list(self.nodes.values())
-
-
-def _calls_in_order(outputs: Sequence[Any], known: set[int]) -> list[Any]:
-    """The call records that the output tensors need, producers first.
-
-    ``_keras_history`` and ``_inbound_nodes`` are the only way that Keras offers from a tensor to
-    the call that made it; this function is the one place that reads them.
-    """
-    order: dict[int, Any] = {}
-    stack = [(tensor, False) for tensor in reversed(outputs)]
-    while stack:
-        tensor, ready = stack.pop()
-        if id(tensor) in known:
-            continue
-        history = tensor._keras_history
-        node = history.operation._inbound_nodes[history.node_index]
-        if id(node) in order:
-            continue
-        if ready:
-            order[id(node)] = node
-        else:
-            stack.append((tensor, True))
-            stack += [(parent, False) for parent in reversed(node.input_tensors)]
-    return list(order.values())
-
-
-def _with_slots(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call's arguments with tensors replaced by slots, numbered in flattened order."""
-    count = iter(range(len(node.input_tensors)))
-
-    def slot(leaf: Any) -> Any:
-        return Slot(next(count)) if isinstance(leaf, keras.KerasTensor) else leaf
-
-    args, kwargs = keras.tree.map_structure(slot, (node.arguments.args, node.arguments.kwargs))
-    return tuple(args), dict(kwargs)
 
 
 def _unwrapped(call: Call) -> Call:
@@ -254,16 +259,31 @@ def _unwrapped(call: Call) -> Call:
     )
 
 
+#: Kinds that are merged with their neighbours, or cost nothing.
+_FOLDABLE = frozenset(
+    {"affine", "identity", "reshape", "flatten", "permute", "pad", "slice", "relu", "concat", "add"}
+)
+
+
+def _not_known(operation: Any) -> str:
+    what = "layers" if isinstance(operation, keras.layers.Layer) else "operations"
+    return f"{type(operation).__name__} is not among the {what} that are understood"
+
+
 def _read_understood(call: Call) -> bool:
     """Let the entry for the operation read the call; False when nothing understands it."""
-    if not call.batched or not call.values:
-        return False
+    if not call.values:
+        return call.refuse("it has no input tensor")
+    if not call.batched:
+        return call.refuse("it changes the batch dimension, or mixes batches of different sizes")
     if not isinstance(call.operation, keras.layers.Layer):
         entry = OPERATIONS.get(type(call.operation).__name__)
         known = type(call.operation).__module__.partition(".")[0] == "keras"
         return known and entry is not None and entry(call)
     # training=False and mask=None say nothing new; any other keyword may change the meaning.
-    if any(value is not None and value is not False for value in call.kwargs.values()):
-        return False
+    for keyword, value in call.kwargs.items():
+        if value is not None and value is not False:
+            given = "a tensor" if isinstance(value, Slot) else value
+            return call.refuse(f"it is called with {keyword}={given}")
     entry = layer_entry(call.operation)
     return entry is not None and entry(call)

@@ -8,12 +8,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from .call import Call, Entry, Slot, compact, to_numpy
+from .call import Call, Entry, to_numpy
+from .emit import emit_affine, emit_spec
 from .functions import function_spec, relu_spec
 from .probe import probe_affine, probe_elementwise
-from .read_windows import WINDOWS, pair
+from .read_layout import LAYOUT, index_layer
+from .read_ranks import RANKS
+from .read_windows import WINDOWS, emit_prelu, refuse_function
+from .user import registered_name, registered_spec
 
 layers = keras.layers
+
+#: The layer that stands for indexing in networks that came from Keras 2.
+_SLICE = "quantkeras>Slice"
 
 
 def layer_entry(layer: Any) -> Entry | None:
@@ -21,10 +28,14 @@ def layer_entry(layer: Any) -> Entry | None:
     if isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
         return None
     kind: Any = type(layer)
+    if kind not in LAYERS and registered_name(layer) is not None:
+        return _registered
     for base in kind.__mro__:
         if base in LAYERS:
             same = kind.call is base.call and kind.build is base.build
             return LAYERS[base] if same else None
+    if keras.saving.get_registered_name(kind) == _SLICE:
+        return _single(index_layer)
     return _of_applications(kind)
 
 
@@ -40,7 +51,7 @@ def _batchnorm(call: Call) -> bool:
     layer, rank = call.operation, len(call.shapes[0])
     axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
     if axis not in (-1, rank):
-        return False
+        return call.refuse(f"it works along axis {axis}, which is not the channels")
     weights = {
         "mean": to_numpy(layer.moving_mean),
         "variance": to_numpy(layer.moving_variance),
@@ -51,23 +62,23 @@ def _batchnorm(call: Call) -> bool:
     return True
 
 
-def emit_spec(call: Call, spec: Mapping[str, Any] | None) -> bool:
-    """Emit a node for an activation spec; False when there is none."""
-    if spec is None:
-        return False
-    call.emit(spec["kind"], attrs={key: value for key, value in spec.items() if key != "kind"})
-    return True
-
-
 def _activation(call: Call) -> bool:
-    function = call.operation.activation
+    function, shape = call.operation.activation, call.shapes[0]
     if isinstance(function, layers.PReLU):
-        return _emit_prelu(call, function)
-    return emit_spec(call, function_spec(function, len(call.shapes[0])))
+        return emit_prelu(call, function)
+    return emit_spec(call, function_spec(function, len(shape))) or refuse_function(call, function)
+
+
+def _registered(call: Call) -> bool:
+    """A layer of the user's own whose formula is registered."""
+    if not call.only_one_tensor or call.outputs[0] != call.shapes[0]:
+        return call.refuse("a formula is registered for it, but it changes the shape")
+    return emit_spec(call, registered_spec(call.operation, call.shapes[0]))
 
 
 def _function_layer(call: Call) -> bool:
-    return emit_spec(call, function_spec(call.operation, len(call.shapes[0])))
+    spec = function_spec(call.operation, len(call.shapes[0]))
+    return emit_spec(call, spec) or call.refuse("it works over several axes")
 
 
 def _relu(call: Call) -> bool:
@@ -76,19 +87,14 @@ def _relu(call: Call) -> bool:
 
 
 def _prelu(call: Call) -> bool:
-    return _emit_prelu(call, call.operation)
-
-
-def _emit_prelu(call: Call, layer: Any) -> bool:
-    call.emit("activation", attrs={"function": "prelu"}, weights={"alpha": to_numpy(layer.alpha)})
-    return True
+    return emit_prelu(call, call.operation)
 
 
 def _merge(kind: str) -> Entry:
     def entry(call: Call) -> bool:
         shapes = call.shapes
         if len(shapes) < 2 or any(len(shape) != len(shapes[0]) for shape in shapes):
-            return False
+            return call.refuse(f"it merges tensors of the shapes {list(shapes)}")
         call.emit(kind)
         return True
 
@@ -113,22 +119,6 @@ def _concatenate(call: Call) -> bool:
     return True
 
 
-def emit_affine(call: Call, scale: Any, offset: Any, inputs: list[str] | None = None) -> bool:
-    """Emit x * scale + offset for constants as Keras has them; False when they change the shape."""
-    rank = len(call.shapes[0])
-    compacted = [compact(np.asarray(value, np.float32), rank) for value in (scale, offset)]
-    for array in compacted:
-        if array is None:
-            return False
-        for size, axis in zip(reversed(array.shape), reversed(call.shapes[0]), strict=False):
-            if size != 1 and size != axis:
-                return False
-    if call.outputs[0] != call.shapes[0]:
-        return False
-    call.emit("affine", inputs, weights={"scale": compacted[0], "offset": compacted[1]})
-    return True
-
-
 def _rescaling(call: Call) -> bool:
     return emit_affine(call, call.operation.scale, call.operation.offset)
 
@@ -145,68 +135,22 @@ def _normalization(call: Call) -> bool:
     return emit_affine(call, 1.0 / deviation, -mean / deviation)
 
 
-def _flatten(call: Call) -> bool:
-    if call.operation.data_format != "channels_last" or not call.shapes[0]:
-        return False
-    call.emit("flatten")
-    return True
-
-
-def emit_reshape(call: Call) -> bool:
-    """Emit a reshape to the shape that Keras worked out for the output."""
-    if call.outputs[0].count(None) > 1:
-        return False
-    call.emit("reshape", attrs={"shape": tuple(call.outputs[0])})
-    return True
-
-
-def _permute(call: Call) -> bool:
-    call.emit("permute", attrs={"dims": tuple(axis - 1 for axis in call.operation.dims)})
-    return True
-
-
-def _zero_padding2d(call: Call) -> bool:
-    layer = call.operation
-    if layer.data_format != "channels_last":
-        return False
-    (top, bottom), (left, right) = layer.padding
-    call.emit("pad", attrs={"padding": ((int(top), int(bottom)), (int(left), int(right)))})
-    return True
-
-
-def _cropping2d(call: Call) -> bool:
-    layer = call.operation
-    if layer.data_format != "channels_last":
-        return False
-    limits = [(int(a), -int(b) if b else None, 1) for a, b in layer.cropping]
-    call.emit("slice", attrs={"slices": (*limits, (0, None, 1))})
-    return True
-
-
-def _upsampling2d(call: Call) -> bool:
-    layer = call.operation
-    if layer.data_format != "channels_last" or layer.interpolation != "nearest":
-        return False
-    call.emit("upsample", attrs={"size": pair(layer.size)})
-    return True
-
-
 def _identity(call: Call) -> bool:
     call.emit("identity")
     return True
 
 
 def _lambda(call: Call) -> bool:
-    """A Lambda whose function is a known one, or behaves as one on every number tried."""
+    """A Lambda with a registered formula, or that behaves as a known function on numbers tried."""
     layer, shape = call.operation, call.shapes[0]
-    if layer.arguments or call.outputs[0] != shape or not isinstance(call.args[0], Slot):
+    if call.outputs[0] != shape:
         return False
-    if layer.function in (keras.activations.softmax, keras.ops.softmax):
+    if layer.function in (keras.activations.softmax, keras.ops.softmax) and not layer.arguments:
         return emit_spec(call, function_spec(layer.function, len(shape)))
-    spec = probe_elementwise(layer.function, shape)
+    spec = registered_spec(layer, shape) or probe_elementwise(layer, shape)
     if spec is not None:
         return emit_spec(call, spec)
-    affine = probe_affine(layer.function, shape)
+    affine = probe_affine(layer, shape)
     return affine is not None and emit_affine(call, *affine)
 
 
@@ -233,6 +177,8 @@ def _single(entry: Entry) -> Entry:
 
 _ONE_TENSOR: Mapping[type, Entry] = {
     **WINDOWS,
+    **RANKS,
+    **LAYOUT,
     layers.BatchNormalization: _batchnorm,
     layers.Activation: _activation,
     layers.ReLU: _relu,
@@ -242,31 +188,42 @@ _ONE_TENSOR: Mapping[type, Entry] = {
     layers.PReLU: _prelu,
     layers.Rescaling: _rescaling,
     layers.Normalization: _normalization,
-    layers.Flatten: _flatten,
-    layers.Reshape: emit_reshape,
-    layers.Permute: _permute,
-    layers.ZeroPadding2D: _zero_padding2d,
-    layers.Cropping2D: _cropping2d,
-    layers.UpSampling2D: _upsampling2d,
     layers.Lambda: _lambda,
 }
-#: Layers that do nothing at inference.
-_AT_INFERENCE_NOTHING: tuple[type, ...] = (
-    layers.Identity,
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.AlphaDropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.ActivityRegularization,
-    layers.RandomFlip,
-    layers.RandomRotation,
-    layers.RandomTranslation,
-    layers.RandomZoom,
-    layers.RandomContrast,
-    layers.RandomBrightness,
+#: Layers that do nothing at inference; which there are depends on the version of Keras.
+_NOTHING_AT_INFERENCE = (
+    "ActivityRegularization",
+    "AlphaDropout",
+    "AugMix",
+    "CutMix",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "MixUp",
+    "RandAugment",
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomElasticTransform",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterization",
+    "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomShear",
+    "RandomTranslation",
+    "RandomZoom",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
 )
 _APPLICATIONS: Mapping[str, Entry] = {
     "LayerScale": _single(_layer_scale),
@@ -275,7 +232,11 @@ _APPLICATIONS: Mapping[str, Entry] = {
 }
 LAYERS: Mapping[type, Entry] = {
     **{kind: _single(entry) for kind, entry in _ONE_TENSOR.items()},
-    **{kind: _single(_identity) for kind in _AT_INFERENCE_NOTHING},
+    **{
+        getattr(layers, name): _single(_identity)
+        for name in _NOTHING_AT_INFERENCE
+        if hasattr(layers, name)
+    },
     layers.Add: _merge("add"),
     layers.Subtract: _merge("subtract"),
     layers.Multiply: _merge("multiply"),

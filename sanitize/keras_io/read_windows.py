@@ -1,17 +1,16 @@
-"""Keras layers with a kernel or a window, along one axis or two: convolutions, dense, pools.
-
-What works along one axis, (t, c), becomes the same along (1, t, c) between two reshapes.
-"""
+"""Keras layers with a kernel or a window along two axes: convolutions, dense, pools."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from .call import Call, Entry, to_numpy
+from .depthwise_transpose import DepthwiseConv2DTranspose
 from .functions import function_spec
+from .user import elementwise_fault, function_name
 
 layers = keras.layers
 
@@ -34,18 +33,43 @@ def _emit_activated(
     """Emit a node whose Keras layer has an ``activation`` argument.
 
     What the graph can express is kept fused, for the rule that splits it; a layer with weights of
-    its own (PReLU) is not understood here and the call becomes opaque.
+    its own becomes a node behind.
     """
+    if isinstance(activation, layers.PReLU):
+        out = call.emit(kind, attrs=attrs, weights=weights, **{**options, "suffix": "linear"})
+        return emit_prelu(call, activation, [out])
     spec = function_spec(activation, len(call.outputs[0]))
     if spec is None:
-        return False
+        return refuse_function(call, activation)
+    if isinstance(activation, layers.Layer) and activation.weights:
+        out = call.emit(kind, attrs=attrs, weights=weights, **{**options, "suffix": "linear"})
+        call.emit("activation", [out], {key: spec[key] for key in ("function", "user")})
+        return True
     extra = {} if spec["kind"] == "identity" else {"activation": spec}
     call.emit(kind, attrs={**attrs, **extra}, weights=weights, **options)
     return True
 
 
+def emit_prelu(call: Call, layer: Any, inputs: Sequence[str] | None = None) -> bool:
+    """Emit the PReLU ``layer``, which may stand as the activation of another."""
+    if not layer.built:
+        # As an activation it is built when the model first runs.
+        layer.build((None, *call.outputs[0]))
+    weights = {"alpha": to_numpy(layer.alpha)}
+    call.emit("activation", inputs, {"function": "prelu"}, weights)
+    return True
+
+
+def refuse_function(call: Call, function: Any) -> bool:
+    """Say why an activation function is not understood; returns False."""
+    name, rank = function_name(function), len(call.outputs[0])
+    fault = elementwise_fault(function, (4,) * rank)
+    return call.refuse(f"its activation '{name}' {fault or 'is not known'}")
+
+
 def _conv_attrs(layer: Any) -> dict[str, Any] | None:
-    if layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
+    layout = getattr(layer, "data_format", "channels_last")
+    if layout != "channels_last" or layer.padding not in ("same", "valid"):
         return None
     return {
         "strides": pair(layer.strides),
@@ -80,8 +104,11 @@ def _depthwise_conv2d(call: Call) -> bool:
 def _separable_conv2d(call: Call) -> bool:
     layer = call.operation
     attrs = _conv_attrs(layer)
-    if attrs is None or function_spec(layer.activation, 3) is None:
+    if attrs is None:
         return False
+    learned = isinstance(layer.activation, layers.PReLU)
+    if not learned and function_spec(layer.activation, 3) is None:
+        return refuse_function(call, layer.activation)
     depthwise = call.emit(
         "depthwise_conv2d",
         attrs=attrs,
@@ -93,7 +120,7 @@ def _separable_conv2d(call: Call) -> bool:
     return _emit_activated(call, layer.activation, "conv2d", pointwise, weights, inputs=[depthwise])
 
 
-def _conv2d_transpose(call: Call) -> bool:
+def _transpose(call: Call, kind: str) -> bool:
     layer = call.operation
     attrs = _conv_attrs(layer)
     if attrs is None:
@@ -101,62 +128,15 @@ def _conv2d_transpose(call: Call) -> bool:
     if layer.output_padding is not None:
         attrs["output_padding"] = pair(layer.output_padding)
     weights = {"kernel": to_numpy(layer.kernel), "bias": _bias(layer)}
-    return _emit_activated(call, layer.activation, "conv2d_transpose", attrs, weights)
+    return _emit_activated(call, layer.activation, kind, attrs, weights)
 
 
-def _conv1d(call: Call) -> bool:
-    """A convolution along (t, c) is one along (1, t, c); "causal" pads in front only."""
-    layer = call.operation
-    spec = function_spec(layer.activation, 3)
-    if spec is None or layer.data_format != "channels_last":
-        return False
-    reach = (int(layer.kernel_size[0]) - 1) * int(layer.dilation_rate[0])
-    attrs = {
-        "strides": (1, int(layer.strides[0])),
-        "padding": ((0, 0), (reach, 0)) if layer.padding == "causal" else layer.padding,
-        "dilation": (1, int(layer.dilation_rate[0])),
-        "groups": int(layer.groups),
-    }
-    tall = call.emit("reshape", attrs={"shape": (1, *call.shapes[0])}, suffix="expand")
-    weights = {"kernel": to_numpy(layer.kernel)[None], "bias": _bias(layer)}
-    extra = {} if spec["kind"] == "identity" else {"activation": spec}
-    out = call.emit("conv2d", [tall], {**attrs, **extra}, weights, suffix="conv")
-    call.emit("reshape", [out], {"shape": call.outputs[0]})
-    return True
+def _conv2d_transpose(call: Call) -> bool:
+    return _transpose(call, "conv2d_transpose")
 
 
-def _pool1d(kind: str) -> Entry:
-    def entry(call: Call) -> bool:
-        layer = call.operation
-        if layer.data_format != "channels_last":
-            return False
-        attrs = {
-            "size": (1, int(layer.pool_size[0])),
-            "strides": (1, int(layer.strides[0])),
-            "padding": layer.padding,
-        }
-        tall = call.emit("reshape", attrs={"shape": (1, *call.shapes[0])}, suffix="expand")
-        out = call.emit(kind, [tall], attrs, suffix="pool")
-        call.emit("reshape", [out], {"shape": call.outputs[0]})
-        return True
-
-    return entry
-
-
-def _global_pool1d(kind: str) -> Entry:
-    def entry(call: Call) -> bool:
-        layer = call.operation
-        if layer.data_format != "channels_last":
-            return False
-        tall = call.emit("reshape", attrs={"shape": (1, *call.shapes[0])}, suffix="expand")
-        if layer.keepdims:
-            out = call.emit(kind, [tall], {"keepdims": False}, suffix="pool")
-            call.emit("reshape", [out], {"shape": call.outputs[0]})
-        else:
-            call.emit(kind, [tall], {"keepdims": False})
-        return True
-
-    return entry
+def _depthwise_transpose(call: Call) -> bool:
+    return _transpose(call, "depthwise_conv2d_transpose")
 
 
 def _dense(call: Call) -> bool:
@@ -192,19 +172,43 @@ def _global_pool2d(kind: str) -> Entry:
     return entry
 
 
+def _adaptive_pool2d(kind: str) -> Entry:
+    """A pool into a given number of windows, where these are all of one size."""
+
+    def entry(call: Call) -> bool:
+        shape, out = call.shapes[0], call.outputs[0]
+        if call.operation.data_format != "channels_last" or None in (*shape[:2], *out[:2]):
+            return call.refuse("its data are channels first, or have no fixed size")
+        sizes = [
+            divmod(int(big or 0), int(few or 1)) for big, few in zip(shape, out[:2], strict=False)
+        ]
+        if any(rest for _, rest in sizes):
+            return call.refuse(f"it makes windows of unequal sizes, {out[:2]} of {shape[:2]}")
+        size = (sizes[0][0], sizes[1][0])
+        call.emit(kind, attrs={"size": size, "strides": size, "padding": "valid"})
+        return True
+
+    return entry
+
+
 WINDOWS: Mapping[type, Entry] = {
     layers.Conv2D: _conv2d,
     layers.DepthwiseConv2D: _depthwise_conv2d,
     layers.SeparableConv2D: _separable_conv2d,
     layers.Conv2DTranspose: _conv2d_transpose,
-    layers.Conv1D: _conv1d,
+    DepthwiseConv2DTranspose: _depthwise_transpose,
     layers.Dense: _dense,
     layers.MaxPooling2D: _pool2d("max_pool"),
     layers.AveragePooling2D: _pool2d("avg_pool"),
-    layers.MaxPooling1D: _pool1d("max_pool"),
-    layers.AveragePooling1D: _pool1d("avg_pool"),
+    **{
+        getattr(layers, name): _adaptive_pool2d(kind)
+        for name, kind in (
+            ("AdaptiveAveragePooling2D", "avg_pool"),
+            ("AdaptiveMaxPooling2D", "max_pool"),
+        )
+        # Not every Keras 3 has them.
+        if hasattr(layers, name)
+    },
     layers.GlobalAveragePooling2D: _global_pool2d("global_avg_pool"),
     layers.GlobalMaxPooling2D: _global_pool2d("global_max_pool"),
-    layers.GlobalAveragePooling1D: _global_pool1d("global_avg_pool"),
-    layers.GlobalMaxPooling1D: _global_pool1d("global_max_pool"),
 }

@@ -2,12 +2,12 @@
 
 Reading the model again gives the same graph, but for what Keras has no layer for: explicit padding
 of a convolution or pooling becomes a layer in front of it, and a padding value other than zero an
-affine map before that (see ``padded_input``). Sanitizing puts both back.
+affine map before that (see ``padded_input``), which sanitizing puts back; explicit padding of an
+average pool becomes a layer in front and an affine map per pixel behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from ..graph import Graph, Node
 from ..semantics import LOWEST, nest
 from ..signs import is_non_negative
-from .functions import activation_argument, activation_layer
+from .average_pool import count_correction
 from .opaque import OperationLayer, clone_layer, with_slots
+from .write_layers import LAYERS, function_layer, pad_layer, set_weights
 
 Array = NDArray[Any]
 layers = keras.layers
@@ -87,20 +88,30 @@ class _Writer:
         elif node.kind == "relu" and "max_value" in node.weights:
             self.tensors[node.name] = self.channel_clip(node, inputs[0])
         else:
+            counts = count_correction(node, self.graph.shape_of(node.inputs[0]))
             node, inputs[0] = self.padded_input(node, inputs[0])
             layer = self.layer_of(node)
-            self.tensors[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
-            _set_weights(layer, node)
+            tensor = layer(inputs if len(inputs) > 1 else inputs[0])
+            if counts is not None:
+                name = self.extra_name(f"{node.name}/count")
+                tensor = layers.Rescaling(counts.tolist(), name=name)(tensor)
+            self.tensors[node.name] = tensor
+            set_weights(layer, node)
 
     def layer_of(self, node: Node) -> Any:
         if node.share is None:
-            return _LAYERS[node.kind](node, self.name(node.name))
+            return LAYERS[node.kind](node, self.name(node.name))
         if node.share not in self.shared:
-            self.shared[node.share] = _LAYERS[node.kind](node, self.name(node.name))
+            self.shared[node.share] = LAYERS[node.kind](node, self.name(node.name))
         return self.shared[node.share]
 
     def call_opaque(self, node: Node, inputs: list[Any]) -> Any:
         call, layer = node.attrs["call"], node.attrs["layer"]
+        if not isinstance(layer, keras.Operation):
+            raise ValueError(
+                f"node '{node.name}' is {layer}, which Keras has no layer for; cut the model off"
+                " in front of it, or write the operator with others"
+            )
         if not isinstance(layer, layers.Layer):
             arguments = list(with_slots(call.args, call.kwargs))
             wrapped = OperationLayer(layer, arguments, name=self.name(node.name))
@@ -144,13 +155,8 @@ class _Writer:
             node = _with_pad_bias(node, value)
         if padding in ("same", "valid"):
             return node, tensor
-        if node.kind == "avg_pool" and padding != ((0, 0), (0, 0)):
-            raise ValueError(
-                f"node '{node.name}' is an average pool with explicit padding, which Keras has no"
-                " layer for; keep its padding 'same' or 'valid'"
-            )
         if node.kind == "max_pool" and not is_non_negative(self.graph, node.inputs[0]):
-            pad = _pad_layer(padding, LOWEST, self.extra_name(f"{node.name}/pad"))
+            pad = pad_layer(padding, LOWEST, self.extra_name(f"{node.name}/pad"))
         else:
             pad = layers.ZeroPadding2D(padding, name=self.extra_name(f"{node.name}/pad"))
         return node.with_attrs(padding="valid"), pad(tensor)
@@ -165,12 +171,12 @@ class _Writer:
         relu = readers[0]
         if relu.weights:
             return False
-        layer = _function(relu, self.name(relu.name))
+        layer = function_layer(relu, self.name(relu.name))
         tensor = layer(self.tensors[pool.inputs[0]])
         padding = pool.attrs["padding"]
         tensor = layers.ZeroPadding2D(padding, name=self.extra_name(f"{pool.name}/pad"))(tensor)
         plain = pool.with_attrs(padding="valid")
-        tensor = _LAYERS["max_pool"](plain, self.name(pool.name))(tensor)
+        tensor = LAYERS["max_pool"](plain, self.name(pool.name))(tensor)
         self.tensors[relu.name] = tensor
         return True
 
@@ -188,169 +194,3 @@ def _with_pad_bias(node: Node, value: Array) -> Node:
         constant = (kernel * value.astype(np.float64)[:, None]).sum((0, 1)).reshape(-1)
     bias = node.weights.get("bias", np.zeros(constant.shape, np.float32))
     return node.with_weights(pad_value=None, bias=bias + constant)
-
-
-def _window(node: Node) -> dict[str, Any]:
-    return {
-        "strides": node.attrs["strides"],
-        "padding": node.attrs["padding"],
-        "dilation_rate": node.attrs["dilation"],
-        "use_bias": "bias" in node.weights,
-        "activation": activation_argument(node.attrs.get("activation")),
-    }
-
-
-def _conv2d(node: Node, name: str) -> Any:
-    height, width, _, filters = node.weights["kernel"].shape
-    groups = node.attrs["groups"]
-    return layers.Conv2D(filters, (height, width), groups=groups, name=name, **_window(node))
-
-
-def _depthwise(node: Node, name: str) -> Any:
-    height, width, _, multiplier = node.weights["kernel"].shape
-    return layers.DepthwiseConv2D(
-        (height, width), depth_multiplier=multiplier, name=name, **_window(node)
-    )
-
-
-def _conv2d_transpose(node: Node, name: str) -> Any:
-    height, width, filters, _ = node.weights["kernel"].shape
-    return layers.Conv2DTranspose(
-        filters,
-        (height, width),
-        output_padding=node.attrs.get("output_padding"),
-        name=name,
-        **_window(node),
-    )
-
-
-def _dense(node: Node, name: str) -> Any:
-    return layers.Dense(
-        node.weights["kernel"].shape[1],
-        use_bias="bias" in node.weights,
-        activation=activation_argument(node.attrs.get("activation")),
-        name=name,
-    )
-
-
-def _batchnorm(node: Node, name: str) -> Any:
-    return layers.BatchNormalization(
-        epsilon=node.attrs["epsilon"],
-        center="beta" in node.weights,
-        scale="gamma" in node.weights,
-        name=name,
-    )
-
-
-def _affine(node: Node, name: str) -> Any:
-    scale, offset = (node.weights[key].tolist() for key in ("scale", "offset"))
-    return layers.Rescaling(scale, offset, name=name)
-
-
-def _activation(node: Node, name: str) -> Any:
-    if node.attrs["function"] == "prelu":
-        rank, alpha = len(node.shape), node.weights["alpha"]
-        shared = [axis + 1 for axis in range(rank) if alpha.shape[axis] == 1]
-        return layers.PReLU(shared_axes=shared or None, name=name)
-    return activation_layer({"kind": node.kind, **node.attrs}, name)
-
-
-def _function(node: Node, name: str) -> Any:
-    return activation_layer({"kind": node.kind, **node.attrs}, name)
-
-
-def _slice(node: Node, name: str) -> Any:
-    limits, drop = node.attrs["slices"], node.attrs.get("squeeze", ())
-    if len(limits) == 3 and not drop and limits[2] == (0, None, 1):
-        crop = [_crop(pair) for pair in limits[:2]]
-        if None not in crop:
-            return layers.Cropping2D(tuple(crop), name=name)
-    key = tuple(limit[0] if axis in drop else slice(*limit) for axis, limit in enumerate(limits))
-    arguments = [({"slot": 0}, (slice(None), *key)), {}]
-    return OperationLayer(_get_item(), arguments, name=name)
-
-
-def _crop(limit: tuple[Any, Any, Any]) -> tuple[int, int] | None:
-    start, stop, step = limit
-    if step != 1 or (start or 0) < 0 or (stop is not None and stop >= 0):
-        return None
-    return start or 0, 0 if stop is None else -stop
-
-
-def _get_item() -> Any:
-    """The operation behind ``x[...]``, which Keras makes but does not export."""
-    return keras.KerasTensor((None, 1))[:, 0]._keras_history.operation.__class__()
-
-
-def _pad_layer(padding: Any, value: float, name: str) -> Any:
-    """Padding of height and width; Keras has a layer for zeros only."""
-    if value == 0.0:
-        return layers.ZeroPadding2D(padding, name=name)
-    widths = ((0, 0), *padding, (0, 0))
-    symbol = keras.ops.pad(keras.KerasTensor((None, 1, 1, 1)), widths)
-    operation = symbol._keras_history.operation.__class__(widths)
-    return OperationLayer(operation, [({"slot": 0},), {"constant_values": value}], name=name)
-
-
-def _pool(kind: Any) -> Callable[[Node, str], Any]:
-    def make(node: Node, name: str) -> Any:
-        return kind(
-            node.attrs["size"],
-            strides=node.attrs["strides"],
-            padding=node.attrs["padding"],
-            name=name,
-        )
-
-    return make
-
-
-def _global_pool(kind: Any) -> Callable[[Node, str], Any]:
-    return lambda node, name: kind(keepdims=node.attrs["keepdims"], name=name)
-
-
-def _plain(kind: Any) -> Callable[[Node, str], Any]:
-    return lambda node, name: kind(name=name)
-
-
-def _reshape(node: Node, name: str) -> Any:
-    shape = tuple(-1 if size is None else size for size in node.attrs["shape"])
-    return layers.Reshape(shape, name=name)
-
-
-_LAYERS: Mapping[str, Callable[[Node, str], Any]] = {
-    "conv2d": _conv2d,
-    "depthwise_conv2d": _depthwise,
-    "conv2d_transpose": _conv2d_transpose,
-    "dense": _dense,
-    "batchnorm": _batchnorm,
-    "affine": _affine,
-    "relu": _function,
-    "activation": _activation,
-    "softmax": _function,
-    "max_pool": _pool(layers.MaxPooling2D),
-    "avg_pool": _pool(layers.AveragePooling2D),
-    "global_avg_pool": _global_pool(layers.GlobalAveragePooling2D),
-    "global_max_pool": _global_pool(layers.GlobalMaxPooling2D),
-    "add": _plain(layers.Add),
-    "subtract": _plain(layers.Subtract),
-    "multiply": _plain(layers.Multiply),
-    "maximum": _plain(layers.Maximum),
-    "minimum": _plain(layers.Minimum),
-    "concat": lambda node, name: layers.Concatenate(axis=node.attrs["axis"] + 1, name=name),
-    "flatten": _plain(layers.Flatten),
-    "reshape": _reshape,
-    "permute": lambda node, name: layers.Permute([d + 1 for d in node.attrs["dims"]], name=name),
-    "pad": lambda node, name: _pad_layer(node.attrs["padding"], node.attrs.get("value", 0.0), name),
-    "upsample": lambda node, name: layers.UpSampling2D(node.attrs["size"], name=name),
-    "slice": _slice,
-    "identity": _plain(layers.Identity),
-}
-#: Order of the weights in each Keras layer.
-_WEIGHT_ORDER = ("kernel", "gamma", "beta", "mean", "variance", "bias", "alpha")
-
-
-def _set_weights(layer: Any, node: Node) -> None:
-    if not layer.weights:
-        return
-    values = [node.weights[key] for key in _WEIGHT_ORDER if key in node.weights]
-    layer.set_weights(values)

@@ -36,6 +36,34 @@ class SubtractToAdd:
         return Rewrite(add=[minus, node.with_(kind="add", inputs=(node.inputs[0], name))])
 
 
+class MultiplyByTwo:
+    """a * b * c  ->  (a * b) * c: products of two tensors, the larger ones first.
+
+    Integer products grow with every factor, so each one is rounded to the width of a value.
+    """
+
+    name = "multiply by two"
+    hardware_only = False
+
+    def pattern(self, graph: Graph, node: Node) -> Match | None:
+        many = node.kind == "multiply" and len(node.inputs) > 2
+        return Match(node) if many else None
+
+    def check(self, graph: Graph, match: Match) -> str | None:
+        return None
+
+    def rewrite(self, graph: Graph, match: Match) -> Rewrite:
+        node = match.anchor
+
+        def missing(value: str) -> int:
+            return sum(size == 1 for size in graph.shape_of(value))
+
+        first, second, *rest = sorted(node.inputs, key=missing)
+        name = graph.unique_name(f"{node.name}/first")
+        head = Node(name, "multiply", (first, second), source=node.source)
+        return Rewrite(add=[head, node.with_(inputs=(name, *rest))])
+
+
 class _SplitMerge:
     """f(a, b, c, ...)  ->  f(f(a, b), c) ... with at most ``limit`` inputs each."""
 
@@ -72,3 +100,17 @@ class SplitConcat(_SplitMerge):
 
     name = "split concat"
     kind = "concat"
+
+
+class SplitMaximum(_SplitMerge):
+    """maximum(a, b, c)  ->  maximum(maximum(a, b), c), for hardware that compares few at a time."""
+
+    name = "split maximum"
+    kind = "maximum"
+
+
+class SplitMinimum(_SplitMerge):
+    """minimum(a, b, c)  ->  minimum(minimum(a, b), c), for hardware that compares few at a time."""
+
+    name = "split minimum"
+    kind = "minimum"

@@ -13,12 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
+from ..semantics import run_node
 from ..shapes import Shape, window_of, window_pads
 
 Array = NDArray[np.float64]
 
 #: Kinds with a kernel.
-LINEAR = frozenset({"conv2d", "depthwise_conv2d", "conv2d_transpose", "dense"})
+LINEAR = frozenset(
+    {
+        "conv2d",
+        "depthwise_conv2d",
+        "conv2d_transpose",
+        "depthwise_conv2d_transpose",
+        "dense",
+    }
+)
+_DEPTHWISE = frozenset({"depthwise_conv2d", "depthwise_conv2d_transpose"})
 #: Kinds that are an affine map.
 AFFINE = frozenset({"batchnorm", "affine"})
 
@@ -35,24 +45,13 @@ def affine_map(node: Node) -> tuple[Array, Array]:
     return scale, offset + weights["beta"] if "beta" in weights else offset
 
 
-def channel_map(node: Node) -> tuple[Array, Array] | None:
-    """(scale, offset), both (c,), of an affine node; None when it is not one map per channel."""
-    scale, offset = affine_map(node)
-    channels = node.channels
-    if channels is None or any(array.size not in (1, channels) for array in (scale, offset)):
-        return None
-    if any(array.size > 1 and array.shape[-1] != channels for array in (scale, offset)):
-        return None
-    return tuple(np.broadcast_to(a.reshape(-1), (channels,)) for a in (scale, offset))  # type: ignore[return-value]
-
-
 def scale_outputs(node: Node, scale: Array, offset: Array) -> Node:
     """The linear node whose output is y * scale + offset: W' = W * scale, b' = b * scale + offset.
 
     ``scale``, ``offset``: (cout,).
     """
     kernel = node.weights["kernel"].astype(np.float64)
-    if node.kind == "depthwise_conv2d":
+    if node.kind in _DEPTHWISE:
         kernel = kernel * scale.reshape(kernel.shape[2:])
     elif node.kind == "conv2d_transpose":
         kernel = kernel * scale[:, None]
@@ -64,31 +63,58 @@ def scale_outputs(node: Node, scale: Array, offset: Array) -> Node:
     return _with_kernel_and_bias(node, kernel, bias)
 
 
-def scale_inputs(node: Node, scale: Array, offset: Array, padded: bool) -> Node:
-    """The linear node that computes f(x * scale + offset) from x: W * scale, b + W(offset).
+def constant_response(graph: Graph, node: Node, offset: Array) -> Array | None:
+    """(cout,) what ``offset``, (cin,), in every pixel adds to the outputs of a linear node.
 
-    ``scale``, ``offset``: (cin,). Where the window is ``padded`` with a value v, the same value is
-    seen by the old kernel when the new one sees (v - offset) / scale, so that becomes the padding
-    value and the constant W(offset) is the same at the border as inside. Channels with scale 0 must
-    have offset == v there.
+    The padding of a convolution counts as ``offset`` too. None where a transposed convolution
+    spreads the constant unevenly.
     """
     kernel = node.weights["kernel"].astype(np.float64)
     if node.kind == "dense":
-        scaled, constant = kernel * scale[:, None], offset @ kernel
-    elif node.kind == "depthwise_conv2d":
-        scaled = kernel * scale[:, None]
-        constant = (kernel * offset[:, None]).sum((0, 1)).reshape(-1)
-    elif node.kind == "conv2d_transpose":
-        scaled, constant = kernel * scale, np.einsum("hwoi,i->o", kernel, offset)
+        return np.asarray(offset @ kernel)
+    if node.kind == "depthwise_conv2d":
+        return np.asarray((kernel * offset[:, None]).sum((0, 1)).reshape(-1))
+    if node.kind == "conv2d":
+        offset = _per_group(offset, kernel, node.attrs["groups"])
+        return np.asarray((kernel * offset).sum((0, 1, 2)))
+    if not offset.any():
+        return np.zeros(output_channels(node))
+    # One channel in, one tap per output channel: a picture of ones shows what reaches each pixel.
+    if node.kind == "conv2d_transpose":
+        taps = np.einsum("hwoi,i->hwo", kernel, offset)
     else:
-        per_kernel = [_per_group(array, kernel, node.attrs["groups"]) for array in (scale, offset)]
-        scaled, constant = kernel * per_kernel[0], (kernel * per_kernel[1]).sum((0, 1, 2))
+        taps = (kernel * offset[:, None]).reshape(*kernel.shape[:2], -1)
+    height, width = graph.shape_of(node.inputs[0])[:2]
+    if height is None or width is None:
+        return None
+    spread = node.with_(weights={"kernel": taps[..., None]}, kind="conv2d_transpose")
+    picture = run_node(spread, [np.ones((1, height, width, 1))], np.float64)[0]
+    constant = picture[0, 0, 0]
+    even = np.allclose(picture, constant, rtol=1e-7, atol=1e-7 * np.abs(taps).max())
+    return np.asarray(constant) if even else None
+
+
+def scale_inputs(node: Node, scale: Array, offset: Array, constant: Array, padded: bool) -> Node:
+    """The linear node that computes f(x * scale + offset) from x: W * scale, b + constant.
+
+    ``scale``, ``offset``: (cin,); ``constant``: their :func:`constant_response`. Where the window
+    is ``padded`` with a value v, the old kernel sees v when the new one sees (v - offset) / scale,
+    so that becomes the padding value and the constant is the same at the border as inside. Channels
+    with scale 0 must have offset == v there.
+    """
+    kernel = node.weights["kernel"].astype(np.float64)
+    if node.kind == "conv2d":
+        scaled = kernel * _per_group(scale, kernel, node.attrs["groups"])
+    elif node.kind == "conv2d_transpose":
+        scaled = kernel * scale
+    else:
+        scaled = kernel * scale[:, None]
     bias = node.weights.get("bias")
     if bias is not None:
         constant = constant + bias.astype(np.float64)
     result = _with_kernel_and_bias(node, scaled, constant)
     if not padded:
-        return result.with_weights(pad_value=None)
+        return result.with_weights(pad_value=None) if "pad_value" in node.weights else result
     outside = pad_values(node, scale.size) - offset
     value = np.divide(outside, scale, out=np.zeros_like(outside), where=scale != 0)
     return result.with_weights(pad_value=value if np.any(value != 0) else None)
@@ -114,7 +140,7 @@ def _with_kernel_and_bias(node: Node, kernel: Array, bias: Array) -> Node:
 def output_channels(node: Node) -> int:
     """Number of output channels of a linear node."""
     shape = node.weights["kernel"].shape
-    if node.kind == "depthwise_conv2d":
+    if node.kind in _DEPTHWISE:
         return int(shape[2] * shape[3])
     return int(shape[2] if node.kind == "conv2d_transpose" else shape[-1])
 

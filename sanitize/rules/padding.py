@@ -48,7 +48,8 @@ class PadIntoConv:
     """conv(pad(x, p), q)  ->  conv(x, p + q), q being the convolution's own padding.
 
     The result is called 'same' only where 'same' means exactly these pads for this input size and
-    stride; a stride of 2 on an even size, for example, needs (0, 1) and not (1, 1).
+    stride; a stride of 2 on an even size, for example, needs (0, 1) and not (1, 1). Other readers
+    keep the padded value.
     """
 
     name = "padding into convolution"
@@ -62,8 +63,6 @@ class PadIntoConv:
 
     def check(self, graph: Graph, match: Match) -> str | None:
         node, pad = match.anchor, match["pad"]
-        if not only_use(graph, pad.name):
-            return used_elsewhere(graph, pad)
         if pad.attrs.get("value", 0.0) != 0.0:
             return f"'{pad.name}' pads with another value than zero"
         own = explicit_pads(graph, node)
@@ -83,7 +82,7 @@ class PadIntoConv:
         padding = same_or_explicit(pads, inner, size, strides, dilation)
         new = node.with_attrs(padding=padding).with_weights(pad_value=None)
         new = new.with_(inputs=pad.inputs, source=(*pad.source, *node.source))
-        return Rewrite([pad.name], [new])
+        return Rewrite(add=[new])
 
 
 class PadIntoMaxPool:
@@ -105,8 +104,6 @@ class PadIntoMaxPool:
 
     def check(self, graph: Graph, match: Match) -> str | None:
         node, pad = match.anchor, match["pad"]
-        if not only_use(graph, pad.name):
-            return used_elsewhere(graph, pad)
         own = explicit_pads(graph, node)
         if own is None:
             return "its input size is not known, and so is what 'same' means for it"
@@ -126,6 +123,4 @@ class PadIntoMaxPool:
         size, strides = node.attrs["size"], node.attrs["strides"]
         padding = same_or_explicit(pads, inner, size, strides, (1, 1))
         new = node.with_attrs(padding=padding)
-        return Rewrite(
-            [pad.name], [new.with_(inputs=pad.inputs, source=(*pad.source, *node.source))]
-        )
+        return Rewrite(add=[new.with_(inputs=pad.inputs, source=(*pad.source, *node.source))])

@@ -1,4 +1,4 @@
-"""Pools over the whole map are global pools."""
+"""Pools over the whole map: the mean is a global pool, the maximum a max pool."""
 
 from __future__ import annotations
 
@@ -25,6 +25,36 @@ class WholeAveragePool:
 
     def rewrite(self, graph: Graph, match: Match) -> Rewrite:
         return Rewrite(add=[match.anchor.with_(kind="global_avg_pool", attrs={"keepdims": True})])
+
+
+class GlobalMaxPool:
+    """global_max_pool of a map (h, w, c)  ->  max_pool with the window (h, w)  >  flatten.
+
+    A maximum over everything is one window; unlike the mean it needs no operation of its own. Where
+    the global pool keeps its axes there is nothing to flatten.
+    """
+
+    name = "global max pool to max pool"
+    hardware_only = False
+
+    def pattern(self, graph: Graph, node: Node) -> Match | None:
+        return Match(node) if node.kind == "global_max_pool" else None
+
+    def check(self, graph: Graph, match: Match) -> str | None:
+        known = None not in graph.shape_of(match.anchor.inputs[0])[:2]
+        return None if known else "the size of its map is not known"
+
+    def rewrite(self, graph: Graph, match: Match) -> Rewrite:
+        node = match.anchor
+        size = graph.shape_of(node.inputs[0])[:2]
+        pool = node.with_(
+            kind="max_pool", attrs={"size": size, "strides": size, "padding": "valid"}
+        )
+        if node.attrs["keepdims"]:
+            return Rewrite(add=[pool])
+        name = graph.unique_name(f"{node.name}/window")
+        flat = Node(node.name, "flatten", (name,), source=node.source)
+        return Rewrite(add=[pool.with_(name=name), flat])
 
 
 class FlattenIntoGlobalPool:

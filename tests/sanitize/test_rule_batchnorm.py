@@ -6,6 +6,10 @@ import pytest
 from float_networks import assert_sanitizes, kinds, randomized, sequential
 from keras import layers
 
+from sanitize import sanitize_graph
+from sanitize.keras_io import read_keras
+from sanitize.rules.batchnorm import FoldIntoProducer
+
 FOLD = "fold into producer"
 FORWARD = "fold into consumer"
 DEPTHWISE = "normalization to depthwise"
@@ -82,11 +86,12 @@ def test_a_negative_gamma_does_not_cross_a_maximum():
 def test_one_that_cannot_fold_does_not_stop_the_others():
     x = image = keras.Input((10, 10, 3))
     y = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x))
-    z = layers.BatchNormalization()(layers.Add()([y, layers.Conv2D(4, 1)(x)]))
+    z = layers.BatchNormalization()(layers.Add()([layers.ReLU()(y), layers.Conv2D(4, 1)(x)]))
     z = layers.ReLU()(z)
     z = layers.BatchNormalization()(layers.Conv2D(4, 3)(z))
-    model = randomized(keras.Model(image, z))
-    assert_sanitizes(model, {FOLD: 2, DEPTHWISE: 1})
+    z = layers.Add()([z, layers.Conv2D(4, 1)(z)])
+    model = randomized(keras.Model(image, layers.ReLU()(layers.BatchNormalization()(z))))
+    assert_sanitizes(model, {FOLD: 2, DEPTHWISE: 2})
 
 
 def test_a_value_with_other_readers_is_not_folded():
@@ -99,10 +104,10 @@ def test_a_value_with_other_readers_is_not_folded():
     vector = keras.Input((8,))
     y = layers.Dense(4, name="d")(vector)
     model = keras.Model(vector, [layers.BatchNormalization(name="bn")(y), y])
-    _, log = assert_sanitizes(randomized(model), {})
-    sentences = [str(entry) for entry in log.refused]
-    assert any("'bn': the value of 'd' is an output of the network" in s for s in sentences)
-    assert any("not on a map" in s for s in sentences)
+    graph, _ = assert_sanitizes(randomized(model), {DEPTHWISE: 1})
+    assert sorted(kinds(graph)) == ["dense", "depthwise_conv2d", "flatten", "reshape"]
+    _, log = sanitize_graph(read_keras(model), rules=[FoldIntoProducer()])
+    assert "'bn': the value of 'd' is an output of the network" in str(log.refused[0].sentence)
 
 
 @pytest.mark.parametrize("padding, strides", [("valid", 1), ("same", 1), ("same", 2)])
@@ -214,12 +219,16 @@ class TestInput:
         norm = layers.Normalization(mean=[1.0, 2.0], variance=[4.0, 0.5])
         assert_sanitizes(sequential(norm, layers.Dense(3), shape=(2,)), {FORWARD: 1})
 
-    def test_scale_per_pixel_is_refused(self):
+    def test_scale_per_pixel_makes_every_element_a_channel(self):
         x = image = keras.Input((4, 4, 3))
         ramp = np.arange(16, dtype="float32").reshape(4, 4, 1)
         model = randomized(keras.Model(image, layers.Conv2D(4, 3)(x * ramp)))
-        _, log = assert_sanitizes(model, {})
-        assert any("one scale and offset per channel" in e.sentence for e in log.refused)
+        graph, _ = assert_sanitizes(model, {DEPTHWISE: 1})
+        assert kinds(graph) == ["reshape", "depthwise_conv2d", "reshape", "conv2d"]
+        assert graph.nodes[2].weights["kernel"].shape == (1, 1, 48, 1)
+        model = randomized(keras.Model(image, layers.Dense(4)(layers.Flatten()(x * ramp))))
+        graph, _ = assert_sanitizes(model, {FORWARD: 1})
+        assert kinds(graph) == ["flatten", "dense"]
 
 
 def test_behind_a_convolution_with_operators():

@@ -1,0 +1,169 @@
+"""One operation of a float graph: its kind, inputs, attributes and weights.
+
+The kinds are listed here; what each computes is defined once, in :mod:`sanitize.semantics`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .shapes import Shape, infer_shape
+
+Array = NDArray[np.floating[Any]]
+
+#: Every node kind, with the weights it must have and the weights it may have.
+KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "input": ((), ()),
+    "conv2d": (("kernel",), ("bias", "pad_value")),
+    "depthwise_conv2d": (("kernel",), ("bias", "pad_value")),
+    "conv2d_transpose": (("kernel",), ("bias",)),
+    "depthwise_conv2d_transpose": (("kernel",), ("bias",)),
+    "dense": (("kernel",), ("bias",)),
+    "batchnorm": (("mean", "variance"), ("gamma", "beta")),
+    "affine": (("scale", "offset"), ()),
+    "relu": ((), ("max_value",)),
+    "activation": ((), ("alpha",)),
+    "softmax": ((), ()),
+    "max_pool": ((), ()),
+    "avg_pool": ((), ()),
+    "global_avg_pool": ((), ()),
+    "global_max_pool": ((), ()),
+    "add": ((), ()),
+    "subtract": ((), ()),
+    "multiply": ((), ()),
+    "maximum": ((), ()),
+    "minimum": ((), ()),
+    "concat": ((), ()),
+    "flatten": ((), ()),
+    "reshape": ((), ()),
+    "permute": ((), ()),
+    "pad": ((), ()),
+    "upsample": ((), ()),
+    "slice": ((), ()),
+    "identity": ((), ()),
+    "opaque": ((), ()),
+}
+
+#: Kinds that combine two or more values.
+MERGES = frozenset({"add", "subtract", "multiply", "maximum", "minimum", "concat"})
+
+
+class GraphError(ValueError):
+    """A graph that is not well formed; the message names the node and the reason."""
+
+
+def producer_of(value: str) -> str:
+    """The name of the node that makes ``value`` (``"lstm:1"`` is made by ``"lstm"``)."""
+    return value.partition(":")[0]
+
+
+def output_index(value: str) -> int:
+    """Which output of its node ``value`` is."""
+    index = value.partition(":")[2]
+    return int(index) if index else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation. See the table in :mod:`sanitize.semantics` for the attributes of each kind.
+
+    ``source`` names the layers of the user's model that the node stands for; reports use it.
+    ``share`` is the same text on all call sites of one layer that is called several times: these
+    nodes hold the same weights and a rewrite must change all of them alike or none.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    shape: Shape = ()
+    source: tuple[str, ...] = ()
+    share: str | None = None
+
+    def with_(self, **changes: Any) -> Node:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def with_attrs(self, **attrs: Any) -> Node:
+        """A copy with attributes added or replaced; a value of None removes the attribute."""
+        merged = {**self.attrs, **attrs}
+        return self.with_(attrs={k: v for k, v in merged.items() if v is not None})
+
+    def with_weights(self, **weights: Array | None) -> Node:
+        """A copy with weights added or replaced (stored as float32); None removes one."""
+        merged: dict[str, Array] = dict(self.weights)
+        for key, value in weights.items():
+            if value is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = np.asarray(value, np.float32)
+        return self.with_(weights=merged)
+
+    @property
+    def output_count(self) -> int:
+        """How many values the node makes: one, except for opaque nodes."""
+        return len(self.attrs["shapes"]) if self.kind == "opaque" else 1
+
+    @property
+    def channels(self) -> int | None:
+        """Size of the last axis of the output, None where it is not known."""
+        return self.shape[-1] if self.shape else None
+
+    def __str__(self) -> str:
+        parts = [
+            f"{key}={value!r}"
+            for key, value in self.attrs.items()
+            if key not in ("layer", "call", "shapes")
+        ]
+        if self.kind == "opaque":
+            parts.insert(0, type(self.attrs["layer"]).__name__)
+        parts += [f"{key}{tuple(value.shape)}" for key, value in self.weights.items()]
+        if self.share is not None:
+            parts.append(f"shared={self.share!r}")
+        text = f"{self.name} = {self.kind}({', '.join(self.inputs)})"
+        return " ".join([text, *parts, "->", str(self.shape)])
+
+
+def value_shape(node: Node, value: str) -> Shape:
+    """Unbatched shape of the value that ``node`` makes under the name ``value``."""
+    index = output_index(value)
+    if node.kind == "opaque":
+        return tuple(node.attrs["shapes"][index])
+    return node.shape
+
+
+def node_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """The output shape of ``node`` for these input shapes; GraphError where they do not fit."""
+    _check_node(node)
+    if node.kind == "input":
+        return node.shape
+    if node.kind == "opaque":
+        return tuple(node.attrs["shapes"][0])
+    weight_shapes = {key: value.shape for key, value in node.weights.items()}
+    try:
+        return infer_shape(node.kind, node.attrs, weight_shapes, shapes)
+    except ValueError as error:
+        raise GraphError(f"node '{node.name}' ({node.kind}): {error}") from error
+    except KeyError as error:
+        raise GraphError(f"node '{node.name}' ({node.kind}) lacks the attribute {error}") from error
+
+
+def _check_node(node: Node) -> None:
+    if ":" in node.name or not node.name:
+        raise GraphError(f"'{node.name}' is not a node name: empty, or it contains ':'")
+    if node.kind not in KINDS:
+        raise GraphError(f"node '{node.name}' has the unknown kind '{node.kind}'")
+    needed, optional = KINDS[node.kind]
+    missing = set(needed) - set(node.weights)
+    if missing:
+        raise GraphError(f"node '{node.name}' ({node.kind}) lacks weights {sorted(missing)}")
+    extra = set(node.weights) - set(needed) - set(optional)
+    if extra:
+        raise GraphError(f"node '{node.name}' ({node.kind}) has unknown weights {sorted(extra)}")

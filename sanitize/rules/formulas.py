@@ -1,0 +1,200 @@
+"""Element-wise functions that a network writes out in arithmetic are recognised by their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations import apply_activation
+from ..graph import Graph, Node
+from ..match import Match, Rewrite
+from ..semantics import run_node
+from .linear import used_elsewhere
+
+Array = NDArray[Any]
+Spec = Mapping[str, Any]
+
+_JOINS = frozenset({"add", "subtract", "multiply", "maximum", "minimum"})
+#: More operations than this are not searched for one function.
+_MOST = 16
+#: Numbers on which functions are compared: dense around zero, where they bend, and far out.
+_GRID = np.unique(
+    np.concatenate(
+        [
+            np.linspace(-20.0, 20.0, 641),
+            *(sign * np.geomspace(20.0, 300.0, 40) for sign in (-1.0, 1.0)),
+        ]
+    )
+)
+_NEAR = np.abs(_GRID) <= 20.0
+
+#: Functions without parameters worth trying.
+_PLAIN = (
+    "silu",
+    "hard_silu",
+    "hard_sigmoid",
+    "hard_sigmoid_keras2",
+    "sigmoid",
+    "tanh",
+    "mish",
+    "softplus",
+    "softsign",
+    "log_sigmoid",
+    "selu",
+    "exponential",
+    "absolute",
+)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The operations between ``root`` and the anchor, and what they compute together."""
+
+    root: str
+    interior: tuple[Node, ...]
+    spec: Spec
+
+
+class FunctionFromArithmetic:
+    """Several element-wise operations on one value x that together are a known f  ->  f(x).
+
+    Known: relu (with a ceiling), leaky_relu, clip, hard_sigmoid = relu6(x + 3) / 6, hard_silu = x *
+    hard_sigmoid(x), silu = x * sigmoid(x), mish = x * tanh(softplus(x)), gelu = x/2 * (1 + erf(x /
+    sqrt 2)) and its tanh form, elu, selu, softplus, softsign, absolute and affine maps, in whatever
+    way they are written. The operations are run on numbers from -300 to 300, and f is taken when
+    all results agree to five digits.
+    """
+
+    name = "function from arithmetic"
+    hardware_only = False
+
+    def pattern(self, graph: Graph, node: Node) -> Match | None:
+        found = _search(graph, node)
+        if found is None:
+            return None
+        return Match(node, {f"part {i}": part for i, part in enumerate(found.interior)})
+
+    def check(self, graph: Graph, match: Match) -> str | None:
+        for part in match.roles.values():
+            inside = {node.name for node in match.nodes}
+            readers = {reader.name for reader in graph.consumers(part.name)}
+            if graph.is_output(part.name) or not readers <= inside:
+                return used_elsewhere(graph, part)
+        return None
+
+    def rewrite(self, graph: Graph, match: Match) -> Rewrite:
+        node = match.anchor
+        found = _search(graph, node)
+        assert found is not None
+        spec = dict(found.spec)
+        parts = (*reversed(found.interior), node)
+        source = tuple(dict.fromkeys(name for part in parts for name in part.source))
+        new = Node(node.name, spec.pop("kind"), (found.root,), source=source)
+        weights = {key: np.asarray(spec.pop(key)) for key in ("scale", "offset") if key in spec}
+        new = new.with_(attrs=spec).with_weights(**weights)
+        return Rewrite([part.name for part in found.interior], [new])
+
+
+def _elementwise(node: Node) -> bool:
+    """Whether ``node`` applies one and the same function to every number."""
+    if node.kind in _JOINS:
+        return True
+    if node.kind == "affine":
+        return all(array.size == 1 for array in node.weights.values())
+    return node.kind in ("relu", "activation") and not node.weights
+
+
+def _search(graph: Graph, node: Node) -> _Found | None:
+    """The fewest operations up to ``node`` that are a known function of one value."""
+    if not _elementwise(node):
+        return None
+    place: dict[str, int] = {}
+    inside: dict[str, Node] = {node.name: node}
+    border = set(node.inputs)
+    while len(inside) <= _MOST:
+        if any(graph.shape_of(value) != node.shape for value in border):
+            return None
+        if len(border) == 1 and (len(inside) > 1 or node.kind in _JOINS):
+            (root,) = border
+            spec = _known(root, list(inside.values()))
+            if spec is not None:
+                return _Found(root, tuple(inside.values())[1:], spec)
+        if len(border) > 1 and not place:
+            place = {other.name: i for i, other in enumerate(graph.nodes)}
+        # The last one made: whoever else it feeds inside has been taken in before.
+        latest = max(border, key=lambda value: place.get(value.partition(":")[0], 0))
+        inner = graph[latest]
+        if not _elementwise(inner):
+            return None
+        border.remove(latest)
+        inside[inner.name] = inner
+        border |= {value for value in inner.inputs if value not in inside}
+    return None
+
+
+def _known(root: str, inside: list[Node]) -> Spec | None:
+    """The function that the operations compute from ``root``; None when it has no name here."""
+    values: dict[str, Array] = {root: _GRID[None]}
+    with np.errstate(all="ignore"):
+        for node in reversed(inside):
+            values[node.name] = run_node(node, [values[v] for v in node.inputs], np.float64)[0]
+    result = values[inside[0].name][0]
+    finite = np.isfinite(result)
+    if not finite[_NEAR].all():
+        return None
+    joined = any(node.kind in _JOINS for node in inside)
+    for spec in _candidates(result, joined):
+        wanted = _values(spec)
+        gap = np.abs(result - wanted)
+        if (gap <= 1e-6 + 1e-5 * np.abs(wanted))[finite].all():
+            return spec
+    return None
+
+
+def _values(spec: Spec) -> Array:
+    if spec["kind"] == "identity":
+        return _GRID
+    if spec["kind"] == "affine":
+        return np.asarray(_GRID * spec["scale"] + spec["offset"])
+    if spec["kind"] == "relu":
+        return np.clip(_GRID, 0.0, spec.get("max_value"))
+    return apply_activation(spec, {}, _GRID)
+
+
+def _candidates(result: Array, joined: bool) -> Iterator[Spec]:
+    """Functions worth comparing with, their parameters read off ``result``."""
+
+    def at(x: float) -> float:
+        return float(result[int(np.argmin(np.abs(_GRID - x)))])
+
+    low, high, zero = float(result[0]), float(result[-1]), at(0.0)
+    yield {"kind": "identity"}
+    yield {"kind": "relu"}
+    if 0.0 < high < 300.0 and low == 0.0:
+        yield {"kind": "relu", "max_value": _short(high)}
+    slope = at(1.0) - zero
+    if joined and max(abs(slope), abs(zero)) < 1e6:
+        yield {"kind": "affine", "scale": _short(slope), "offset": _short(zero)}
+    if 0.0 < -at(-1.0) < 300.0:
+        yield {"kind": "activation", "function": "leaky_relu", "negative_slope": _short(-at(-1.0))}
+    if low < high and (high < 300.0 or low > -300.0):
+        limits = {
+            "low": _short(low) if low > -300.0 else None,
+            "high": _short(high) if high < 300.0 else None,
+        }
+        yield {"kind": "activation", "function": "clip", **limits}
+    for name in _PLAIN:
+        yield {"kind": "activation", "function": name}
+    for approximate in (False, True):
+        yield {"kind": "activation", "function": "gelu", "approximate": approximate}
+    if -300.0 < low < 0.0:
+        yield {"kind": "activation", "function": "elu", "alpha": _short(-low)}
+
+
+def _short(number: float) -> float:
+    """The number as float32 shows it, so that 0.1 stays 0.1."""
+    return float(str(np.float32(number)))
