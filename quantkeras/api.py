@@ -10,23 +10,28 @@ import numpy as np
 
 from sanitize import sanitize, sanitize_graph
 from sanitize.graph import Graph
-from sanitize.keras_io import read_keras
 
+from .analysis import coverage, plot_graph
 from .build import build_model
-from .calibration import calibrate, calibrate_on, open_samples
+from .calibration import calibrate, calibrate_on
 from .conversion import convert, verify
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
+from .float_network import FloatNetwork, float_network
 from .layers import WeightedLayer
 from .model_io import load_model, save_model
 from .params import QuantizationParams
-from .plan import Plan, make_plan
+from .plan import Plan
+from .planning import make_plan
+from .provenance import attach, trace
 from .qat import set_ranges
 from .runtime.costs import program_costs
 
 __all__ = [
     "calibrate",
     "convert",
+    "coverage",
     "load_model",
+    "plot_graph",
     "quantize",
     "sanitize",
     "save_model",
@@ -37,9 +42,12 @@ __all__ = [
 FLOAT32_BITS = 25
 """Two's complement bits of the integers that float32 carries: below 2**24."""
 
+LISTED = 10
+"""So many nodes of an ONNX model are named that stay float because of another."""
+
 
 def quantize(
-    model: keras.Model,
+    model: Any,
     qparams: QuantizationParams | None = None,
     samples: Any = None,
     num_samples: int | None = 1024,
@@ -47,33 +55,40 @@ def quantize(
     epochs: int = 1,
     observer: Any = None,
     strict: bool = False,
+    verbose: bool = False,
 ) -> keras.Model:
-    """A quantized copy of a float Keras model; the model itself is not changed.
+    """A quantized Keras model made of a float one, which is not changed.
 
+    model: a keras.Model, or an ONNX model (ModelProto, its bytes, or the path of an .onnx file),
+    images of which are channels-last in the result; its samples may have either order of axes.
     qparams: bits and other choices, 8 bits by default. samples: calibration data, see
     :func:`calibrate`; None draws random ones, with a warning. observer: overrides the one of
-    qparams. strict: raise instead of warn when a layer has to stay float.
+    qparams. strict: raise instead of warn when a layer has to stay float. verbose: print what
+    became of each layer, see :func:`coverage`.
 
     Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
     or infinite, and bad samples.
     """
     qparams = QuantizationParams() if qparams is None else qparams
-    _check_model(model)
-    graph, _ = sanitize_graph(read_keras(model))
+    network = float_network(model)
+    graph, log = sanitize_graph(network.graph)
     _check_weights(graph)
     plan = make_plan(graph, qparams)
-    _report_plan(plan, qparams, strict)
+    _report_plan(plan, network, qparams, strict)
     random_range = {name: _plausible_range(graph, name, qparams) for name in graph.inputs}
-    stream = open_samples(model, samples, num_samples, batch_size, epochs, random_range)
+    stream = network.open_samples(samples, num_samples, batch_size, epochs, random_range)
     if qparams.input_dtype == "auto":
         dtypes = {name: _input_kind(stream.dtypes[name]) for name in graph.inputs}
     else:
         dtypes = dict.fromkeys(graph.inputs, qparams.input_dtype)
     quantized = build_model(plan, qparams, dtypes)
+    attach(quantized, trace(network.layers, plan, log))
     kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
     chosen = observer if observer is not None else kinds
     calibrate_on(quantized, stream, chosen, choose_input_sign=True)
     _check_accumulators(quantized, qparams.buffer_bits)
+    if verbose:
+        coverage(quantized).show()
     return quantized
 
 
@@ -94,13 +109,6 @@ def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
         )
 
 
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise QuantizationError(
-            f"quantize takes a keras.Model, not {type(model).__name__}; load files with load_model"
-        )
-
-
 def _check_weights(graph: Graph) -> None:
     for node in graph:
         for name, array in node.weights.items():
@@ -112,7 +120,9 @@ def _check_weights(graph: Graph) -> None:
                 )
 
 
-def _report_plan(plan: Plan, qparams: QuantizationParams, strict: bool) -> None:
+def _report_plan(
+    plan: Plan, network: FloatNetwork, qparams: QuantizationParams, strict: bool
+) -> None:
     """Errors and the one warning about what cannot be quantized."""
     if not plan.blocks:
         reasons = "; ".join(f"{f.node.name!r}: {f.reason}" for f in plan.floats[:3])
@@ -127,19 +137,19 @@ def _report_plan(plan: Plan, qparams: QuantizationParams, strict: bool) -> None:
         )
     if not plan.stops:
         return
-    listed = "; ".join(f"{_layer_names(f.node)} ({f.node.kind}): {f.reason}" for f in plan.stops)
-    behind = sum(not f.expected for f in plan.floats) - len(plan.stops)
+    named = {f.node.name: network.described(f.node) for f in plan.floats}
+    listed = "; ".join(f"{named[f.node.name]}: {f.reason}" for f in plan.stops)
+    behind = [named[f.node.name] for f in plan.floats if f.is_consequence]
+    if network.onnx is not None and behind:
+        more = [f"{len(behind) - LISTED} more"] if len(behind) > LISTED else []
+        listed += f". Behind: {', '.join([*behind[:LISTED], *more])}"
     message = (
-        f"{len(plan.stops)} layer(s) stay float, and {behind} behind them: {listed}. "
+        f"{len(plan.stops)} layer(s) stay float, and {len(behind)} behind them: {listed}. "
         "The quantized model runs; convert() covers it up to its Dequantizer."
     )
     if strict:
         raise QuantizationError(message)
     warnings.warn(message, stacklevel=3)
-
-
-def _layer_names(node: Any) -> str:
-    return ", ".join(repr(name) for name in node.source) or repr(node.name)
 
 
 def _input_kind(dtype: np.dtype[Any]) -> str:

@@ -19,9 +19,20 @@ from sanitize.keras_io.call import Slot
 from sanitize.keras_io.opaque import OpaqueCall
 
 from . import layers as ql
-from .numerics.layer import Pool, Window
+from .numerics.windows import Pool, Window
 from .params import QuantizationParams
-from .plan import Block, Plan
+from .plan import AVERAGES, Block, Plan
+
+LEAST_TABLE_BITS, MOST_TABLE_BITS = 8, 12
+"""Width of what enters the table of an element-wise function: at least, and at most."""
+
+ELEMENTWISE_LAYERS = {
+    "add": ql.QuantizedAdd,
+    "subtract": ql.QuantizedSubtract,
+    "multiply": ql.QuantizedMultiply,
+    "maximum": ql.QuantizedMaximum,
+    "minimum": ql.QuantizedMinimum,
+}
 
 
 def layer_node(
@@ -76,6 +87,22 @@ class _Builder:
         self.nodes.append(layer_node(layer, f"{name}/quantizer", (name,), node.shape, (name,)))
         self.value[name] = f"{name}/quantizer"
 
+    def _integers(self, value: str) -> str:
+        """The value as integers: quantized again behind a layer that stays float."""
+        if value in self.plan.requantized and value not in self.value:
+            name = f"{value.replace(':', '_')}/quantizer"
+            layer = ql.InputQuantizer(
+                bits=self.qparams.activation_bits,
+                per_channel=not self.qparams.per_tensor_activations
+                and self.plan.keeps_channels(value),
+                range_mode=self.qparams.ranges,
+                name=self._name(name),
+            )
+            shape = self.plan.graph.shape_of(value)
+            self.nodes.append(layer_node(layer, name, (value,), shape))
+            self.value[value] = name
+        return self.value[value]
+
     def add(self, node: Node) -> None:
         plan = self.plan
         block = plan.members.get(node.name)
@@ -83,7 +110,7 @@ class _Builder:
             if node.name == block.output:
                 self._add_block(block)
         elif node.name in plan.movements:
-            inputs = tuple(self.value[v] for v in node.inputs)
+            inputs = tuple(self._integers(v) for v in node.inputs)
             self.nodes.append(node.with_(inputs=inputs))
             self.value[node.name] = node.name
         elif node.kind == "input":
@@ -98,7 +125,7 @@ class _Builder:
             per_channel = self.plan.keeps_channels(block.output)
             layer = quantized_layer(block, self.qparams, self._name(block.name), per_channel)
             self.layers[key] = (block, layer)
-        inputs = tuple(self.value[v] for v in block.core.inputs)
+        inputs = tuple(self._integers(v) for v in block.core.inputs)
         source = tuple(dict.fromkeys(s for node in block.nodes for s in node.source))
         shape = self.plan.graph.shape_of(block.output)
         node = layer_node(self.layers[key][1], block.name, inputs, shape, source)
@@ -150,11 +177,14 @@ def quantized_layer(
     relu = block.absorbed("relu")
     pool = _pool(block)
     output = None
+    function = block.absorbed("activation")
+    prelu = function is not None and function.attrs["function"] == "prelu"
     if block.quantized_output:
+        one_table = function is not None and not prelu
         output = ql.OutputQuantizer(
             bits=block.bits,
             signed=block.signed,
-            per_channel=per_channel and not settings.per_tensor_activations,
+            per_channel=per_channel and not (settings.per_tensor_activations or one_table),
             range_mode=qparams.ranges,
             name="output_quantizer",
         )
@@ -165,15 +195,28 @@ def quantized_layer(
         "output_quantizer": output,
         "scale_bits": settings.scale_bits,
     }
-    if core.kind in ("global_avg_pool", "avg_pool"):
+    if function is not None:
+        arguments |= {
+            "function": function.attrs,
+            "table_quantizer": ql.OutputQuantizer(
+                bits=min(max(block.bits, LEAST_TABLE_BITS), MOST_TABLE_BITS),
+                signed=block.table_signed,
+                per_channel=False,
+                range_mode=qparams.ranges,
+                name="table_quantizer",
+            ),
+        }
+    if core.kind in AVERAGES:
         return _pooling(core, arguments)
     arguments["pool"] = pool
-    if core.kind == "add":
-        return ql.QuantizedAdd(**arguments)
+    if core.kind in ELEMENTWISE_LAYERS:
+        return ELEMENTWISE_LAYERS[core.kind](**arguments)
     if core.kind == "concat":
         return ql.QuantizedConcatenate(axis=core.attrs["axis"] + 1, **arguments)
     if core.kind == "relu":
         return ql.QuantizedReLU(**arguments)
+    if core.kind in ("activation", "max_pool"):
+        return ql.QuantizedActivation(**arguments)
     arguments |= {
         "use_bias": "bias" in core.weights,
         "weight_quantizer": ql.WeightQuantizer(
@@ -193,6 +236,17 @@ def quantized_layer(
         "strides": core.attrs["strides"],
         "dilation_rate": core.attrs["dilation"],
         "padding": padding if isinstance(padding, str) else "valid",
+    }
+    if core.kind == "conv2d_transpose":
+        extra = core.attrs.get("output_padding")
+        return ql.QuantizedConv2DTranspose(kernel.shape[2], output_padding=extra, **arguments)
+    if core.kind == "depthwise_conv2d_transpose":
+        arguments |= {
+            "output_padding": core.attrs.get("output_padding"),
+            "depth_multiplier": kernel.shape[3],
+        }
+        return ql.QuantizedDepthwiseConv2DTranspose(**arguments)
+    arguments |= {
         "explicit_padding": None if isinstance(padding, str) else padding,
         "has_pad_value": "pad_value" in core.weights,
     }
@@ -240,6 +294,10 @@ def _set_weights(layer: Any, block: Block) -> None:
         if "pad_value" in weights:
             layer.pad_value.assign(weights["pad_value"])
         layer.fit_weights()
+    function = block.absorbed("activation")
+    if function is not None and "alpha" in function.weights:
+        alpha = function.weights["alpha"].reshape(-1)
+        layer.alpha.assign(np.broadcast_to(alpha, layer.alpha.shape))
     relu = block.absorbed("relu")
     if relu is not None and "max_value" in relu.weights:
         layer.clip_value.assign(np.broadcast_to(relu.weights["max_value"], layer.clip_value.shape))

@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 from sanitize.graph import GraphError
 from sanitize.match import RewriteError
+from sanitize.onnx_errors import OnnxError
 
 from ._version import __version__
-from .commands import convert, quantize, run, sanitize, summary, verify, version
+from .commands import convert, plot, quantize, report, run, sanitize, summary, verify, version
 from .errors import QuantizationError
 
 COMMANDS = {
@@ -28,6 +29,8 @@ COMMANDS = {
     "summary": summary,
     "verify": verify,
     "sanitize": sanitize,
+    "report": report,
+    "plot": plot,
     "version": version,
 }
 """Name -> module with HELP, EXAMPLES, add_arguments(parser) and execute(args) -> exit status."""
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _failed(what)
-    except (QuantizationError, GraphError, RewriteError) as error:
+    except (QuantizationError, GraphError, RewriteError, OnnxError) as error:
         return _failed(str(error))
     except KeyboardInterrupt:
         print("quantkeras: interrupted", file=sys.stderr)

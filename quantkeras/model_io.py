@@ -1,5 +1,7 @@
 """Loads and saves Keras models: quantized or float, `.keras` or `.h5`, of Keras 3 or Keras 2.
 
+An `.onnx` file is loaded as the float Keras model that `from_onnx` makes of it.
+
 `load_model` needs no `custom_objects` for what quantkeras makes. A file is told by its contents;
 one written by Keras 2 goes through `quantkeras.keras2`. `save_model` writes beside the target
 and renames at the end, so an interrupted save leaves the old file as it was.
@@ -19,21 +21,13 @@ import h5py
 import keras
 
 from quantkeras.errors import ModelFileError
+from quantkeras.file_faults import describe_foreign, explained, first_line
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK"
 _KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 _SUFFIXES = (".keras", *_HDF5_SUFFIXES)
-_LOADING_FAULTS = (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError)
-"""What Keras and h5py raise for a description or weights they cannot use."""
-
-_FOREIGN = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x93NUM": "a NumPy array",
-    b"\x1f\x8b": "a gzip archive",
-}
 
 
 def load_model(
@@ -52,8 +46,8 @@ def load_model(
     Raises ModelFileError, with what is wrong with the file and what to do.
     """
     # Known to Keras by name once imported: the quantized layers, and Keras 2's left-overs.
-    from quantkeras import layers  # noqa: F401
-    from quantkeras.keras2 import layers as keras2_layers  # noqa: F401
+    from quantkeras import layers, onnx_operator  # noqa: F401
+    from quantkeras.keras2 import layers as keras2_layers
 
     path = Path(path)
     if path.is_dir():
@@ -68,6 +62,8 @@ def load_model(
             start = file.read(8)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+    if path.suffix.lower() == ".onnx":
+        return _load_onnx(path)
     if start == _HDF5_SIGNATURE:
         suffixes: tuple[str, ...] = _HDF5_SUFFIXES
         keras_version, config = _read_hdf5_header(path)
@@ -76,14 +72,16 @@ def load_model(
         _check_archive(path)
         keras_version, config = "3", {}
     else:
-        raise ModelFileError(_describe_foreign(path, start))
-    with _explained(path, compile):
+        raise ModelFileError(describe_foreign(path, start))
+    with explained(path, compile):
         if keras_version.startswith("2."):
-            return _load_keras2(path, config, dict(custom_objects or {}), safe_mode)
+            objects = {**keras2_layers.application_layers(), **(custom_objects or {})}
+            return _load_keras2(path, config, objects, safe_mode)
         if path.suffix.lower() not in suffixes:
             raise ModelFileError(f"it holds a {suffixes[0]} model; rename it to *{suffixes[0]}")
+        objects = {**keras2_layers.application_layers(), **(custom_objects or {})}
         return keras.models.load_model(
-            path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
+            path, custom_objects=objects, compile=compile, safe_mode=safe_mode
         )
 
 
@@ -133,7 +131,7 @@ def _read_hdf5_header(path: Path) -> tuple[str, dict[str, Any]]:
             version = file.attrs.get("keras_version", "2.")
             weights_only = "layer_names" in file.attrs or "layers" in file
     except (OSError, RuntimeError, KeyError) as error:
-        raise ModelFileError(f"{path} is damaged or incomplete: {_first_line(error)}") from error
+        raise ModelFileError(f"{path} is damaged or incomplete: {first_line(error)}") from error
     if config is None and weights_only:
         raise ModelFileError(
             f"{path} holds weights without their network: build the network and use "
@@ -166,7 +164,7 @@ def _check_archive(path: Path) -> None:
     except (zipfile.BadZipFile, EOFError, ValueError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{path} is damaged or incomplete: {_first_line(error)}") from error
+        raise ModelFileError(f"{path} is damaged or incomplete: {first_line(error)}") from error
     if version.startswith("2."):
         raise ModelFileError(
             f"{path} is a .keras file of Keras {version}, which Keras 3 cannot read; save the "
@@ -174,15 +172,18 @@ def _check_archive(path: Path) -> None:
         )
 
 
-def _describe_foreign(path: Path, start: bytes) -> str:
-    """What a file that is neither HDF5 nor zip seems to be, from its first bytes and its name."""
-    if not start:
-        return f"{path} is empty"
-    if path.suffix.lower() == ".onnx":
-        return f"{path} is an ONNX model: load it with onnx.load"
-    known = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), None)
-    seems = f"seems to be {known}" if known else "begins like neither HDF5 (.h5) nor zip (.keras)"
-    return f"{path} is no Keras model: it {seems}"
+def _load_onnx(path: Path) -> keras.Model:
+    """The float model of an ONNX file."""
+    from quantkeras.float_network import require_onnx
+
+    require_onnx()
+    from quantkeras.onnx_models import from_onnx
+    from sanitize.onnx_io import OnnxError
+
+    try:
+        return from_onnx(path)
+    except OnnxError as error:
+        raise ModelFileError(f"{path} cannot be loaded: {error}") from error
 
 
 def _load_keras2(
@@ -190,6 +191,7 @@ def _load_keras2(
 ) -> keras.Model:
     """Builds the network of a Keras 2 file in Keras 3 and fills in its weights."""
     from quantkeras.keras2.config import upgrade
+    from quantkeras.keras2.lambdas import lambda_layer
     from quantkeras.keras2.weights import assign_weights
 
     network = upgrade(config)
@@ -203,7 +205,7 @@ def _load_keras2(
             "registered_name": kind,
             "config": network["config"],
         },
-        custom_objects=custom_objects,
+        custom_objects={"Lambda": lambda_layer(safe_mode), **custom_objects},
         safe_mode=safe_mode,
     )
     with h5py.File(path, "r") as file:
@@ -211,38 +213,6 @@ def _load_keras2(
             raise ModelFileError("it holds a network without its weights")
         assign_weights(model, file["model_weights"])
     return model
-
-
-@contextmanager
-def _explained(path: Path, compile: bool) -> Iterator[None]:
-    """Turns what Keras and h5py raise while loading into one short ModelFileError."""
-    try:
-        yield
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error.__cause__
-    except _LOADING_FAULTS as error:
-        text = str(error)
-        if "safe_mode" in text:
-            remedy = (
-                "it holds a Lambda layer, which is Python code: if you trust where the file "
-                "comes from, load it with safe_mode=False"
-            )
-        elif "Unknown layer" in text or "Could not locate" in text:
-            remedy = (
-                f"{_first_line(error)} Register the class with "
-                "keras.saving.register_keras_serializable, or pass it in custom_objects"
-            )
-        else:
-            remedy = _first_line(error)
-            remedy += "; without its training settings (compile=False) it may load" * compile
-        raise ModelFileError(f"{path} cannot be loaded: {remedy}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a message; of Keras's, which quote whole configurations, the cause."""
-    text = str(error.args[0] if error.args else error).rpartition("Exception encountered: ")[2]
-    first = next(iter(text.strip().splitlines()), type(error).__name__)
-    return first if len(first) <= 200 else f"{first[:200]}..."
 
 
 def _check_hdf5_can_hold(model: keras.Model, path: Path) -> None:

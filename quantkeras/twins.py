@@ -12,42 +12,61 @@ from typing import Any
 
 import keras
 
-from sanitize.graph import Graph
+from sanitize.graph import Graph, Node
 from sanitize.keras_io import write_keras
 
 from .build import layer_node
 from .layers import Dequantizer, HardwareLayer, InputQuantizer
 
+Computation = Callable[[Any], Any]
+
 
 class LayerTwin(keras.layers.Layer):
-    """Stands in a view for the quantized layer ``original``; computes its method ``compute``."""
+    """Stands in a view for the quantized layer ``original``; computes its method ``compute``.
 
-    def __init__(self, original: Any, compute: Callable[[Any], Any], **kwargs: Any) -> None:
+    keeps_shape: the output has the shape of the input, instead of that of the layer's output.
+    """
+
+    def __init__(
+        self, original: Any, compute: Computation, keeps_shape: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.original = original
         self.compute = compute
+        self.keeps_shape = keeps_shape
 
     def call(self, inputs: Any) -> Any:
         return self.compute(inputs)
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        if isinstance(inputs, list | tuple):
+        if self.keeps_shape:
+            shape = inputs.shape
+        elif isinstance(inputs, list | tuple):
             shape = self.original.compute_output_shape([x.shape for x in inputs])
         else:
             shape = self.original.compute_output_shape(inputs.shape)
         return keras.KerasTensor(shape, dtype="float32")
 
 
+def before_function(name: str) -> str:
+    """Name, in a view, of what enters the element-wise function of a quantized layer."""
+    return f"{name}/before_function"
+
+
 def view(
-    graph: Graph, compute: Callable[[Any], Callable[[Any], Any]], values: Sequence[str] | None
+    graph: Graph,
+    compute: Callable[[Any], Computation | tuple[Computation, Computation]],
+    values: Sequence[str] | None,
 ) -> keras.Model:
     """A model from the inputs of a quantized model to ``values``, as a list.
 
     graph: of the quantized model, see :func:`sanitize.keras_io.read_keras`. compute: gives for a
-    quantized layer what its twin computes, such as ``lambda layer: layer.float_call``. values:
-    names of values of the graph; None for the model's own outputs, nested as the model does it.
+    quantized layer what its twin computes, such as ``lambda layer: layer.float_call``; a pair is
+    computed one after the other, and what is between them is called :func:`before_function`.
+    values: names of values of the graph; None for the model's own outputs, nested as the model
+    does it.
     """
-    twins: dict[int, LayerTwin] = {}
+    twins: dict[int, list[LayerTwin]] = {}
     nodes = []
     for node in graph:
         layer = node.attrs.get("layer")
@@ -55,10 +74,18 @@ def view(
             nodes.append(node.with_(kind="identity", attrs={}, weights={}))
         elif isinstance(layer, HardwareLayer | InputQuantizer):
             if id(layer) not in twins:
-                twins[id(layer)] = LayerTwin(layer, compute(layer), name=f"{layer.name}_twin")
-            twin = twins[id(layer)]
-            fresh = layer_node(twin, node.name, node.inputs, node.shape, node.source)
-            nodes.append(fresh.with_(share=node.share))
+                found = compute(layer)
+                stages = found if isinstance(found, tuple) else (found,)
+                twins[id(layer)] = [
+                    LayerTwin(layer, stage, i > 0, name=f"{layer.name}_twin{i}")
+                    for i, stage in enumerate(stages)
+                ]
+            first, *then = twins[id(layer)]
+            inputs, between = node.inputs, before_function(node.name)
+            if then:
+                nodes.append(_twin_node(first, between, inputs, node))
+                first, inputs = then[0], (between,)
+            nodes.append(_twin_node(first, node.name, inputs, node))
         else:
             nodes.append(node)
     if values is None:
@@ -66,3 +93,9 @@ def view(
     structure = list(range(len(values)))
     wanted = Graph.build(nodes, graph.inputs, values, graph.name, graph.input_structure, structure)
     return write_keras(wanted)
+
+
+def _twin_node(twin: LayerTwin, name: str, inputs: tuple[str, ...], node: Node) -> Node:
+    fresh = layer_node(twin, name, inputs, node.shape, node.source)
+    share = None if node.share is None else f"{node.share}/{twin.name}"
+    return fresh.with_(share=share)

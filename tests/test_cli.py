@@ -165,13 +165,72 @@ def test_verify_says_by_its_exit_status_whether_all_is_exact(made, work, capsys)
 
 
 def test_sanitize(made, work, capsys):
-    words = ["sanitize", "-m", f"{made}/net.h5", "-o", f"{work}/clean.keras", "--verbose"]
+    words = f"sanitize -m {made}/net.h5 -o {work}/clean.keras --target pairwise".split()
     assert main(words) == 0
-    assert "fired   fold into producer" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(r"^norm +fold into producer +1 +'conv' \(conv2d\), 'norm'", out, re.MULTILINE)
+    assert "if quantized, 4 of 5 layers integer; float in part: head (softmax at the end)" in out
     clean, net = load_model(work / "clean.keras"), load_model(made / "net.h5")
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in clean.layers)
     x = images().astype(np.float32)
     np.testing.assert_allclose(clean.predict(x, verbose=0), net.predict(x, verbose=0), atol=1e-5)
+
+
+def test_sanitize_writes_what_it_did(made, work, capsys):
+    outputs = [f"--{kind}={work}/s.{suffix}" for kind, suffix in KINDS_OF_REPORT.items()]
+    assert main(["sanitize", "-m", f"{work}/net.h5", "--verbose", *outputs]) == 0
+    report = json.loads((work / "s.json").read_text())
+    assert [entry["layer"] for entry in report["log"]].count("norm") == 1
+    assert "Plan for net" in (work / "s.html").read_text()
+    drawing = (work / "s.dot").read_text()
+    assert 'label="before"' in drawing and 'label="after"' in drawing
+
+
+KINDS_OF_REPORT = {"json": "json", "html": "html", "plot": "dot"}
+
+
+def test_report_names_the_users_layers(made, work, capsys):
+    words = ["report", "-m", f"{made}/net_i8_w8_a8.h5", "-v", f"--json={work}/r.json"]
+    assert main([*words, "--html", f"{work}/r.html"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"norm +BatchNormalization +merged into conv", out)
+    assert "4 of 5 layers integer; float in part: head (softmax at the end)" in out
+    assert "fold into producer" in out
+    assert json.loads((work / "r.json").read_text())["counts"]["integer"] == 4
+    assert "merged into conv" in (work / "r.html").read_text()
+
+
+def test_report_of_what_is_not_quantized(made, capsys):
+    fails(capsys, ["report", "-m", made / "net.h5"], r"'net' has no quantized layers.*quantize fir")
+    fails(capsys, ["report", "-m", made / "net.qkp"], r"net\.qkp is ")
+
+
+def test_quantize_says_what_became_of_the_layers(work, capsys):
+    words = ["quantize", "-m", f"{work}/net.h5", "-sa", f"{work}/x.npz", "-o", f"{work}/q.keras"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("4 of 5 layers integer") and "merged into" not in out
+    assert main([*words, "-v", f"--html={work}/q.html", f"--json={work}/q.json"]) == 0
+    assert "merged into conv" in capsys.readouterr().out
+    assert (work / "q.html").is_file() and (work / "q.json").is_file()
+
+
+def test_plot(made, work, capsys):
+    words = ["plot", "-m", f"{made}/net_i8_w8_a8.h5", "-o", f"{work}/a.dot", "--left-to-right"]
+    assert main([*words, "--before", f"{made}/net.h5"]) == 0
+    assert "rankdir=LR" in (work / "a.dot").read_text()
+    assert "cluster_1" in (work / "a.dot").read_text()
+    assert main(["plot", "-m", f"{made}/net.h5", "-o", f"{work}/b.gv", "--sanitized"]) == 0
+    assert 'label="after"' in (work / "b.gv").read_text()
+
+
+def test_plot_without_graphviz(work, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "graphviz", None)
+    before = contents(work)
+    pattern = r"needs the Python package graphviz: pip install 'quantkeras\[plots\]'"
+    fails(capsys, ["plot", "-m", work / "net.h5"], pattern)
+    fails(capsys, ["sanitize", "-m", work / "net.h5", "--plot", work / "a.png"], pattern)
+    assert contents(work) == before
 
 
 def test_version(capsys):
@@ -326,14 +385,18 @@ def test_a_model_with_nothing_to_quantize(work, capsys):
         fails(capsys, [command, "-m", work / "net.h5"], r"'net' has no quantized layers.*quantize")
 
 
-@pytest.mark.parametrize("command", ["quantize", "convert", "verify", "summary", "sanitize", "run"])
+READERS = ["quantize", "convert", "verify", "summary", "sanitize", "run", "report", "plot"]
+
+
+@pytest.mark.parametrize("command", READERS)
 def test_files_that_are_cut_off(command, work, capsys):
     name = "net.h5" if command in ("quantize", "sanitize") else "net_i8_w8_a8.h5"
     whole = (work / name).read_bytes()
     (work / name).write_bytes(whole[: len(whole) // 2])
     before = contents(work)
-    samples = ["-sa", work / "x.npz"] if command in ("quantize", "run") else []
-    fails(capsys, [command, "-m", work / name, *samples], rf"{name} is damaged or incomplete")
+    more = ["-sa", work / "x.npz"] if command in ("quantize", "run") else []
+    more += ["-o", work / "drawing.dot"] if command == "plot" else []
+    fails(capsys, [command, "-m", work / name, *more], rf"{name} is damaged or incomplete")
     assert contents(work) == before
 
 
@@ -345,7 +408,7 @@ def test_programs_that_are_none(work, capsys):
     words = ["verify", "-m", work / "net_i8_w8_a8.h5", "-p", work / "net.h5"]
     fails(capsys, words, r"net\.h5' is no quantkeras program")
     (work / "net.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
-    fails(capsys, ["summary", "-m", work / "net.onnx"], r"net\.onnx is an ONNX model")
+    fails(capsys, ["summary", "-m", work / "net.onnx"], r"net\.onnx' is not an ONNX model")
 
 
 COMMANDS_THAT_WRITE = {
@@ -354,6 +417,8 @@ COMMANDS_THAT_WRITE = {
     "convert": ("net_i8_w8_a8.h5", "-o", "out.qkp"),
     "run": ("net.qkp", "-o", "out.npz"),
     "verify": ("net_i8_w8_a8.h5", "--json", "out.json"),
+    "report": ("net_i8_w8_a8.h5", "--html", "out.html"),
+    "plot": ("net.h5", "-o", "out.dot"),
 }
 
 

@@ -14,6 +14,10 @@ HEAVY = ("keras", "tensorflow", "onnx", "onnxruntime", "jax", "torch", "tf2onnx"
 """Packages that the integer runtime must do without."""
 
 
+BESIDE_THE_RUNTIME = ("quantkeras.progress", "quantkeras.text_tables", "quantkeras._version")
+"""Modules outside the runtime that it uses: they need nothing, and use what is installed."""
+
+
 def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
@@ -66,11 +70,18 @@ def test_numerics_stands_on_numpy_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules("quantkeras/runtime"), ids=lambda p: p.name)
 def test_the_runtime_stands_on_numerics(path: Path) -> None:
-    # rich is optional: summary.py imports it where it is used, and does without.
-    assert third_party(path) <= ({"numpy", "rich"} if path.name == "summary.py" else {"numpy"})
+    assert third_party(path) <= {"numpy"}
     allowed = ("quantkeras.numerics", "quantkeras.runtime", "quantkeras.errors")
-    allowed += ("quantkeras.progress", "quantkeras._version")
+    allowed += BESIDE_THE_RUNTIME
     assert [n for n in own_imports(path) if not within(n, allowed)] == []
+
+
+@pytest.mark.parametrize("module", BESIDE_THE_RUNTIME)
+def test_what_the_runtime_uses_besides_imports_nothing_of_this_project(module: str) -> None:
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    assert own_imports(path) == []
+    # Optional: imported where they are used.
+    assert third_party(path) <= {"rich", "tqdm"}
 
 
 @pytest.mark.parametrize("path", modules("sanitize"), ids=lambda p: p.name)

@@ -112,7 +112,7 @@ def foreign_files():
         "empty.h5": (b"", "is empty"),
         "image.h5": (b"\x89PNG\r\n\x1a\n" + bytes(40), "seems to be a PNG image"),
         "text.keras": (b"hello, world", "begins like neither HDF5"),
-        "net.onnx": (b"\x08\x08\x12\x07pytorch", "an ONNX model: load it with onnx.load"),
+        "net.onnx": (b"\x08\x08\x12\x07pytorch", "it has no graph"),
         "broken.keras": (b"PK\x03\x04" + bytes(40), "damaged or incomplete"),
         "broken.h5": (b"\x89HDF\r\n\x1a\n" + bytes(40), "damaged or incomplete"),
     }

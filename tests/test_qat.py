@@ -63,6 +63,48 @@ def test_training_lowers_the_loss_of_a_four_bit_model() -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+def _with_functions() -> keras.Model:
+    """A four-bit model with tables: two functions, slopes per channel, a gate."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="silu")(inputs)
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = keras.layers.Dense(6, activation="sigmoid")(gate)
+    x = keras.layers.Multiply()([x, gate])
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="hard_silu")(x)
+    x = keras.layers.Conv2D(6, 3, padding="same", name="sloped")(x)
+    x = keras.layers.PReLU(shared_axes=[1, 2])(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(4)(x))
+    params = quantkeras.QuantizationParams(weight_bits=4, activation_bits=4)
+    return quantkeras.quantize(model, params, X)
+
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param("frozen", marks=pytest.mark.slow), "moving", "learned"]
+)
+def test_training_through_tables_lowers_the_loss_and_stays_exact(mode: str) -> None:
+    model = quantkeras.set_ranges(_with_functions(), mode)
+    assert_exact(model, X, graph=False)
+    layer = model.get_layer("sloped")
+    alpha, ranges = np.array(layer.alpha), _ranges(model)
+    table = np.array(layer.numbers().table)
+    model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(True))
+    losses = model.fit(X, Y, batch_size=16, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    assert (np.array(layer.alpha) != alpha).all()
+    assert (np.array(layer.numbers().table) != table).any()
+    moved = [path for path, value in _ranges(model).items() if (value != ranges[path]).any()]
+    assert any("table_quantizer" in path for path in moved) == (mode != "frozen")
+    assert_exact(model, X)
+
+
+def test_what_training_computes_is_what_prediction_computes() -> None:
+    """Tables are left out in training: the same integers come of the function itself."""
+    model = _with_functions()
+    np.testing.assert_array_equal(np.array(model(X, training=True)), model.predict(X, verbose=0))
+
+
 def _dense(mode: str, output: OutputQuantizer | None) -> tuple[keras.Model, QuantizedDense]:
     inputs = keras.Input((5,))
     x = InputQuantizer(signed=True, per_channel=False, range_mode=mode)(inputs)

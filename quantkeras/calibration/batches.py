@@ -23,10 +23,15 @@ class SampleError(QuantizationError):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """An input of the model: its name and unbatched shape (None: any size)."""
+    """An input of the model: its name and unbatched shape (None: any size).
+
+    order: where samples may also come with their axes in another order: axis j of ours, the batch
+    included, is their axis order[j]. Samples that fit both ways are taken as in that order.
+    """
 
     name: str
     shape: tuple[int | None, ...]
+    order: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return f"input {self.name!r}"
@@ -34,15 +39,27 @@ class InputSpec:
     @property
     def batched(self) -> str:
         """The expected shape for messages, such as (n, 32, 32, 3)."""
-        sizes = ["any" if size is None else str(size) for size in self.shape]
-        return f"({', '.join(['n', *sizes])}{',' if not sizes else ''})"
+        shapes = dict.fromkeys(filter(None, (self._other_shape, self.shape)))
+        return " or ".join(_batched(shape) for shape in shapes) or "(n,)"
+
+    @property
+    def _other_shape(self) -> tuple[int | None, ...] | None:
+        """The unbatched shape of samples in the other order."""
+        if self.order is None:
+            return None
+        batched = (None, *self.shape)
+        return tuple(batched[self.order.index(axis)] for axis in range(1, len(self.order)))
+
+    def arranged(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array that fits, with its axes in our order."""
+        if self.order is None or not _fits(self._other_shape or (), array.shape):
+            return array
+        return array.transpose(self.order)
 
     def accepts(self, shape: Sequence[int | None]) -> bool:
         """Whether an array of this shape, batch axis included, fits."""
-        return len(shape) == len(self.shape) + 1 and all(
-            wanted is None or got is None or wanted == got
-            for wanted, got in zip(self.shape, shape[1:], strict=True)
-        )
+        other = self._other_shape
+        return _fits(self.shape, shape) or (other is not None and _fits(other, shape))
 
     def hint(self, shape: Sequence[int | None]) -> str:
         """A remedy for a shape that does not fit, where its cause can be guessed; else nothing."""
@@ -70,6 +87,19 @@ class InputSpec:
             )
 
 
+def _fits(wanted: Sequence[int | None], shape: Sequence[int | None]) -> bool:
+    """Whether a batched shape has these sizes behind the batch; None is any size."""
+    return len(shape) == len(wanted) + 1 and all(
+        size is None or got is None or size == got
+        for size, got in zip(wanted, shape[1:], strict=True)
+    )
+
+
+def _batched(shape: Sequence[int | None]) -> str:
+    sizes = ["any" if size is None else str(size) for size in shape]
+    return f"({', '.join(['n', *sizes])}{',' if not sizes else ''})"
+
+
 def as_array(spec: InputSpec, value: Any) -> NDArray[Any]:
     """A NumPy array from an array, a tensor of any backend or nested lists."""
     try:
@@ -92,7 +122,7 @@ def check_batch(batch: Mapping[str, Any], inputs: Sequence[InputSpec]) -> Batch:
                 f"{spec}: NaN or infinity in the samples, first at index {tuple(bad.tolist())} "
                 "of a batch. Remove or repair such samples."
             )
-        checked[spec.name] = array
+        checked[spec.name] = spec.arranged(array)
     sizes = {name: len(array) for name, array in checked.items()}
     if len(set(sizes.values())) != 1:
         raise SampleError(f"The inputs of a batch have different numbers of samples: {sizes}.")

@@ -18,7 +18,7 @@ import numpy as np
 from sanitize.graph import Graph, Node
 
 from ..layers import InputQuantizer, OutputQuantizer, WeightedLayer
-from ..numerics.layer import fixed_shape
+from ..numerics.shapes import fixed_shape
 
 HEADROOM = 0.85
 """Part of the integer range that the observed range fills."""

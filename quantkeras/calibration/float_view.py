@@ -6,6 +6,7 @@ rounded in it and nothing is copied.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,18 +14,31 @@ import keras
 from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
-from ..layers import InputQuantizer
-from ..twins import view
+from ..layers import HardwareLayer, InputQuantizer, OutputQuantizer
+from ..twins import before_function, view
 
 
-def quantized_values(graph: Graph) -> dict[str, Any]:
-    """Values of a quantized model's graph that a calibrated quantizer rounds -> their layers."""
+@dataclass(frozen=True)
+class QuantizedValue:
+    """A value that a calibrated quantizer rounds, in the layer that has the quantizer."""
+
+    layer: Any
+    quantizer: OutputQuantizer
+
+
+def quantized_values(graph: Graph) -> dict[str, QuantizedValue]:
+    """Values of a quantized model's graph, and of its float view, that quantizers round."""
     found = {}
     for node in graph:
         layer = node.attrs.get("layer")
-        calibrated = isinstance(layer, InputQuantizer) and not layer.integer_input
-        if calibrated or getattr(layer, "output_quantizer", None) is not None:
-            found[node.name] = layer
+        if isinstance(layer, InputQuantizer) and not layer.integer_input:
+            found[node.name] = QuantizedValue(layer, layer)
+        if isinstance(layer, HardwareLayer):
+            if layer.table_quantizer is not None:
+                name = before_function(node.name)
+                found[name] = QuantizedValue(layer, layer.table_quantizer)
+            if layer.output_quantizer is not None:
+                found[node.name] = QuantizedValue(layer, layer.output_quantizer)
     return found
 
 
@@ -34,4 +48,10 @@ def float_view(model: keras.Model, values: list[str] | None = None) -> keras.Mod
     values: names in the graph of the model (see :func:`sanitize.keras_io.read_keras`); default:
     the model's own outputs.
     """
-    return view(read_keras(model), lambda layer: layer.float_call, values)
+
+    def compute(layer: Any) -> Any:
+        if getattr(layer, "function", None) is not None:
+            return layer.float_core, layer.float_function
+        return layer.float_call
+
+    return view(read_keras(model), compute, values)

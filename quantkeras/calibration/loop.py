@@ -14,10 +14,11 @@ from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
 from ..layers import HardwareLayer, InputQuantizer, WeightedLayer, choose_carriers
-from ..numerics.layer import fixed_shape
+from ..layers.element_function import check_exponent
+from ..numerics.shapes import fixed_shape
 from ..progress import progress_bar
 from .filling import fill_range, only_reader
-from .float_view import float_view, quantized_values
+from .float_view import QuantizedValue, float_view, quantized_values
 from .observer import Observer
 from .observers import make_observer
 from .samples import SampleStream, iterate_samples
@@ -104,24 +105,28 @@ def calibrate_on(
 def _observe(
     model: keras.Model,
     graph: Graph,
-    values: Mapping[str, Any],
+    values: Mapping[str, QuantizedValue],
     stream: SampleStream,
     kind: ObserverKind | Mapping[str, ObserverKind],
 ) -> dict[int, Observer]:
-    """One observer per layer, by id (the call sites of a shared layer share it), after all data."""
+    """One observer per quantizer, by id (call sites of a shared layer share it), after all data."""
     observers: dict[int, Observer] = {}
-    for layer in values.values():
-        chosen = kind.get(layer.name, "minmax") if isinstance(kind, Mapping) else kind
-        quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
-        if id(layer) not in observers:
-            observers[id(layer)] = make_observer(chosen, quantizer.per_channel, layer.name)
+    for value in values.values():
+        name, quantizer = value.layer.name, value.quantizer
+        chosen = kind.get(name, "minmax") if isinstance(kind, Mapping) else kind
+        if id(quantizer) not in observers:
+            observers[id(quantizer)] = make_observer(chosen, quantizer.per_channel, name)
     if not observers:
         for _ in stream:
             pass  # the samples are still checked
         return observers
     view = float_view(model, list(values))
     rows = max(
-        1, BATCH_BUDGET // sum(4 * math.prod(fixed_shape(graph[v].shape, v)) for v in values)
+        1,
+        BATCH_BUDGET
+        // sum(
+            4 * math.prod(fixed_shape(tensor.shape[1:], tensor.name)) for tensor in view.outputs
+        ),
     )
     names = input_names(model)
     with progress_bar(stream.total, "calibrating") as advance:
@@ -131,32 +136,31 @@ def _observe(
                 piece = [array[start : start + rows] for array in arrays]
                 structure = keras.tree.pack_sequence_as(view.input, piece)
                 outputs = keras.tree.flatten(view.predict_on_batch(structure))
-                for layer, output in zip(values.values(), outputs, strict=True):
-                    observers[id(layer)].update(output)
+                for value, output in zip(values.values(), outputs, strict=True):
+                    observers[id(value.quantizer)].update(output)
             advance(1)
     return observers
 
 
 def _set_ranges(
     graph: Graph,
-    values: Mapping[str, Any],
+    values: Mapping[str, QuantizedValue],
     observers: Mapping[int, Observer],
     choose_input_sign: bool,
 ) -> None:
     done: set[int] = set()
-    for name, layer in values.items():
-        if id(layer) in done:
+    for name, value in values.items():
+        layer, quantizer = value.layer, value.quantizer
+        if id(quantizer) in done:
             continue
-        done.add(id(layer))
-        observer = observers[id(layer)]
-        quantizer = layer
-        if isinstance(layer, InputQuantizer):
-            if choose_input_sign:
-                layer.signed = bool(observer.ranges().minimum.min() < 0)
-        else:
-            quantizer = layer.output_quantizer
-        foldable = only_reader(graph, name) is not None
+        done.add(id(quantizer))
+        observer = observers[id(quantizer)]
+        if isinstance(layer, InputQuantizer) and choose_input_sign:
+            layer.signed = bool(observer.ranges().minimum.min() < 0)
+        foldable = name in graph and only_reader(graph, name) is not None
         largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)
         if foldable:
             largest = fill_range(graph, name, largest)
         quantizer.set_range(largest)
+        if name not in graph:
+            check_exponent(float(np.max(quantizer.exponents())), layer.name)

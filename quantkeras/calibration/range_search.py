@@ -35,17 +35,20 @@ _BLOCK_CELLS = 2**14
 
 
 def expected_error(
-    density: Density, step: FloatArray, top: int, clip_weight: float = 1.0
+    density: Density, step: FloatArray, top: int | FloatArray, clip_weight: float = 1.0
 ) -> FloatArray:
     """Sum over the values of one half of their squared error, by (3). Per channel.
 
-    step: (channels,), > 0. top: the largest level, >= 0. Returns (channels,) float64.
+    step: (channels,), > 0. top: the largest level, >= 0, one for all or (channels,). Returns
+    (channels,) float64. The density may be of one channel, for which many steps are compared.
     """
     edges, counts = density.edges, density.counts
+    top = np.broadcast_to(np.asarray(top, dtype=np.float64), step.shape)
     step = step[:, None]
-    level = np.minimum(np.floor(edges / step + 0.5), top)
+    level = np.minimum(np.floor(edges / step + 0.5), top[:, None])
     rest = edges - level * step
-    integral = level * (step**3 / 12.0) + _weight(level, rest, top, clip_weight) * rest**3 / 3.0
+    weight = _weight(level, rest, top[:, None], clip_weight)
+    integral = level * (step**3 / 12.0) + weight * rest**3 / 3.0
     width = np.diff(edges, axis=1)
     total = (counts * np.diff(integral, axis=1) / np.where(width > 0, width, 1.0)).sum(axis=1)
     # All the values of bins without width are equal: they equal the last edge, the peak.
@@ -55,7 +58,7 @@ def expected_error(
 
 
 def _weight(
-    level: FloatArray, rest: FloatArray, top: int, clip_weight: float
+    level: FloatArray, rest: FloatArray, top: FloatArray, clip_weight: float
 ) -> FloatArray | float:
     """clip_weight beyond the last level, 1 up to it."""
     if clip_weight == 1.0:

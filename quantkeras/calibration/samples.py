@@ -127,7 +127,7 @@ class SampleStream(Iterable[Batch]):
 
 def iterate_samples(
     samples: Any,
-    inputs: Sequence[tuple[str, Sequence[int | None]]],
+    inputs: Sequence[InputSpec | tuple[str, Sequence[int | None]]],
     num_samples: int | None = 1024,
     batch_size: int | None = None,
     epochs: int = 1,
@@ -137,7 +137,7 @@ def iterate_samples(
 ) -> SampleStream:
     """Opens samples (see the table above) as a stream of checked batches.
 
-    inputs: (name, unbatched shape) of each input of the model, in order.
+    inputs: (name, unbatched shape) of each input of the model, or its InputSpec, in order.
     num_samples: at most so many per epoch; None: all.
     batch_size: samples per batch; None: 32, or the batches of the dataset or generator as they
     come. Batches larger than a given batch_size are split.
@@ -150,7 +150,10 @@ def iterate_samples(
     _check_positive("num_samples", num_samples)
     _check_positive("batch_size", batch_size)
     _check_positive("epochs", epochs)
-    specs = [InputSpec(name, tuple(shape)) for name, shape in inputs]
+    specs = [
+        entry if isinstance(entry, InputSpec) else InputSpec(entry[0], tuple(entry[1]))
+        for entry in inputs
+    ]
     if not specs:
         raise SampleError("The model has no inputs, so there is nothing to feed samples to.")
     size = batch_size or DEFAULT_BATCH_SIZE

@@ -14,9 +14,16 @@ import numpy.typing as npt
 
 from ..calibration.batches import SampleError
 from ..errors import ModelFileError
+from ..file_writing import replacing
 
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 PROGRAM_SUFFIX = ".qkp"
+REPORT_SUFFIXES = {
+    "json": (".json",),
+    "html": (".html", ".htm"),
+    "plot": (".svg", ".png", ".pdf", ".dot", ".gv"),
+}
+"""Option of a command that reports -> how the names of its files end."""
 
 
 def is_program(path: Path) -> bool:
@@ -25,6 +32,11 @@ def is_program(path: Path) -> bool:
         return path.suffix == PROGRAM_SUFFIX  # damaged or missing: reading it says so
     with zipfile.ZipFile(path) as archive:
         return "program.json" in archive.namelist()
+
+
+def keras_suffix(model: Path) -> str:
+    """How a Keras model made of a file is named: like it, .keras for an ONNX model."""
+    return ".keras" if model.suffix.lower() == ".onnx" else model.suffix
 
 
 def check_output(path: Path, suffixes: Sequence[str], sources: Sequence[Path | None] = ()) -> None:
@@ -54,29 +66,12 @@ def check_output(path: Path, suffixes: Sequence[str], sources: Sequence[Path | N
             )
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, moved there at the end; if anything fails, `path` stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """An .npz archive; unlike numpy.savez it takes any names."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file with one line end at its end."""
-    with replacing(path) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..params import QuantizationParams
-from .files import MODEL_SUFFIXES, check_output, naming
+from .files import MODEL_SUFFIXES, REPORT_SUFFIXES, check_output, keras_suffix, naming
 from .keras_import import import_keras
 
-HELP = "quantize a Keras model and calibrate it with samples"
+HELP = "quantize a Keras or ONNX model and calibrate it with samples"
 EXAMPLES = """\
   quantkeras quantize -m net.h5 -sa samples.npz
       8 bits everywhere; writes net_i8_w8_a8.h5
   quantkeras quantize -m net.keras -i 8 -w 4 -a 4 -sa samples.npz -bs 128 -e 2 -o net4.keras
+  quantkeras quantize -m net.onnx -sa samples.npz
+      writes net_i8_w8_a8.keras; samples as the ONNX model takes them, or channels-last
   quantkeras quantize -m net.h5 --params qparams.json --float_layers head,head_softmax --strict"""
 
 SETTINGS = (
@@ -37,7 +39,7 @@ SETTINGS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("-m", "--model", type=Path, required=True, help="float model, .keras or .h5")
+    add("-m", "--model", type=Path, required=True, help="float model, .keras, .h5 or .onnx")
     add("-o", "--output", "-s", "--save_name", type=Path, help="file to write (.keras or .h5)")
     bits = parser.add_argument_group("bits (2 to 8, or 16; default 8)")
     add = bits.add_argument
@@ -69,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--float_layers", metavar="A,B", help="layers to keep in float; patterns such as head*")
     add("--params", type=Path, metavar="JSON", help="file of settings; options above override it")
     add("--strict", action="store_true", help="fail if a layer cannot be quantized")
+    reports = parser.add_argument_group("reports")
+    add = reports.add_argument
+    add("-v", "--verbose", action="store_true", help="list what became of each layer")
+    add("--json", type=Path, metavar="FILE", help="write that to this file")
+    add("--html", type=Path, metavar="FILE", help="write that as a page")
     calibration = parser.add_argument_group("calibration")
     add = calibration.add_argument
     add("-sa", "--samples", type=Path, metavar="NPZ", help=".npz or .npy (default: random)")
@@ -82,11 +89,16 @@ def execute(args: argparse.Namespace) -> int:
     params = settings(args)
     output = args.output or default_output(args.model, params)
     check_output(output, MODEL_SUFFIXES, [args.model, args.samples])
+    for name in ("json", "html"):
+        if getattr(args, name) is not None:
+            sources = [args.model, args.samples, args.params]
+            check_output(getattr(args, name), REPORT_SUFFIXES[name], sources)
     import_keras()
-    from ..api import load_model, quantize, save_model
+    from ..api import coverage, load_model, quantize, save_model
+    from ..float_network import is_onnx
     from ..layers import HardwareLayer
 
-    model = load_model(args.model)
+    model = args.model if is_onnx(args.model) else load_model(args.model)
     with naming(args.samples):
         quantized = quantize(
             model,
@@ -98,6 +110,15 @@ def execute(args: argparse.Namespace) -> int:
             strict=args.strict,
         )
     save_model(quantized, output)
+    in_full = args.verbose or args.json is not None or args.html is not None
+    found = coverage(quantized, accumulators=in_full)
+    for path in (args.json, args.html):
+        if path is not None:
+            found.save(path)
+    if args.verbose:
+        found.show()
+    else:
+        print(found.summary)
     count = sum(isinstance(layer, HardwareLayer) for layer in quantized.layers)
     print(f"{output}: {count} quantized layers, {_widths(params)}")
     return 0
@@ -117,9 +138,9 @@ def settings(args: argparse.Namespace) -> QuantizationParams:
 
 
 def default_output(model: Path, params: QuantizationParams) -> Path:
-    """``net.h5`` -> ``net_i8_w8_a8.h5``, in the same folder."""
+    """``net.h5`` -> ``net_i8_w8_a8.h5``, in the same folder; ``net.onnx`` -> ``.keras``."""
     widths = f"i{params.input_weight_bits}_w{params.weight_bits}_a{params.activation_bits}"
-    return model.with_name(f"{model.stem}_{widths}{model.suffix}")
+    return model.with_name(f"{model.stem}_{widths}{keras_suffix(model)}")
 
 
 def _widths(params: QuantizationParams) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..file_writing import write_text
 from ..runtime import Program
-from .files import check_output, naming, write_text
+from .files import check_output, naming
 from .keras_import import import_keras
 
 HELP = "compare a quantized model with its integer program, layer by layer"

@@ -26,6 +26,7 @@ from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
 from ..twins import view
 from .convert import convert
+from .parts import integer_parts
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
 from .verify_samples import open_for_both, pieces
 
@@ -53,10 +54,12 @@ def verify(
             f"verify takes a quantized model and its Program, not {type(program).__name__}; "
             "make it with convert(model), or read a file with Program.load"
         )
-    expected = convert(qmodel)
-    check_same_structure(qmodel.name, expected, program)
     graph = read_keras(qmodel)
-    comparisons = [_Comparison.of(expected, program, name) for name in program.shapes]
+    expected = convert(qmodel, _part_of(graph, program))
+    check_same_structure(qmodel.name, expected, program)
+    # A layer of the model that takes two of the program has no value between them.
+    known = [name for name in program.shapes if name in graph]
+    comparisons = [_Comparison.of(expected, program, name) for name in known]
     values = [_keras_value(graph, c.tensor) for c in comparisons]
     outputs = _predicted(graph, program)
     ends = {c.tensor: c for c in comparisons}
@@ -64,18 +67,20 @@ def verify(
         index: _Comparison(f"predict: {name}", tensor, *ends[tensor].measures())
         for index, (name, tensor) in outputs.items()
     }
-    model = view(graph, lambda layer: layer.call, values)
+    fed_inside = [entry.name for entry in program.inputs if entry.name not in graph.inputs]
+    model = view(graph, lambda layer: layer.call, [*values, *fed_inside])
     stream = open_for_both(graph, program, samples, num_samples, batch_size)
     done = 0
     with progress_bar(num_samples, "verifying") as advance:
         for batch in pieces(stream, program):
             fed = [np.asarray(batch[name], np.float32) for name in graph.inputs]
+            found = _run(model, fed)
+            batch = batch | dict(zip(fed_inside, found[len(values) :], strict=True))
             integers = program.run_integers(
                 {entry.name: batch[entry.name] for entry in program.inputs}, keep="all"
             )
             assert isinstance(integers, dict)
-            found = _run(model, fed)
-            for comparison, value in zip(comparisons, found, strict=True):
+            for comparison, value in zip(comparisons, found, strict=False):
                 comparison.update(done, value, integers, batch)
             if predictions:
                 found = _run(qmodel, fed)
@@ -85,6 +90,17 @@ def verify(
             advance(len(fed[0]))
     rows = [comparison.result() for comparison in (*comparisons, *predictions.values())]
     return VerifyReport(qmodel.name, tuple(rows), done)
+
+
+def _part_of(graph: Graph, program: Program) -> int:
+    """Which integer part of a model a program was made of, by its inputs."""
+    parts = integer_parts(graph)
+    for name in (entry.name for entry in program.inputs):
+        readers = graph.consumers(name) if name in graph else []
+        found = [parts[n.name] for n in readers if _is(n, InputQuantizer) and n.name in parts]
+        if found:
+            return min(found)
+    return 0
 
 
 def check_same_structure(model: str, expected: Program, program: Program) -> None:
@@ -235,10 +251,8 @@ def _same_format(a: ProgramInput | ProgramLayer, b: ProgramInput | ProgramLayer)
 
 def _keras_value(graph: Graph, tensor: str) -> str:
     """The value of the model's graph that is this tensor of the program."""
-    if graph[tensor].kind != "input":
-        return tensor
     quantizers = [n for n in graph.consumers(tensor) if _is(n, InputQuantizer)]
-    return quantizers[0].name
+    return quantizers[0].name if quantizers else tensor
 
 
 def _predicted(graph: Graph, program: Program) -> dict[int, tuple[str, str]]:
@@ -253,7 +267,8 @@ def _predicted(graph: Graph, program: Program) -> dict[int, tuple[str, str]]:
         output = name
         while name not in program.shapes and not _is(graph[name], HardwareLayer):
             name = producer_of(graph[name].inputs[0])
-        found[index] = (output, name)
+        if name in program.shapes:
+            found[index] = (output, name)
     return found
 
 

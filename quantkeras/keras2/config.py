@@ -36,6 +36,7 @@ _SEPARABLE = {
     "kernel_constraint": _ANY,
 }
 _RECURRENT = {"time_major": False}
+_SPATIAL_DROPOUT = {"trainable": _ANY, "noise_shape": None}
 
 _DROPPED: Mapping[str, Mapping[str, Any]] = {
     "Conv1DTranspose": _CONVOLUTION,
@@ -45,6 +46,9 @@ _DROPPED: Mapping[str, Mapping[str, Any]] = {
     "DepthwiseConv2D": _CONVOLUTION,
     "SeparableConv1D": _SEPARABLE,
     "SeparableConv2D": _SEPARABLE,
+    "SpatialDropout1D": _SPATIAL_DROPOUT,
+    "SpatialDropout2D": _SPATIAL_DROPOUT,
+    "SpatialDropout3D": _SPATIAL_DROPOUT,
     "GRU": _RECURRENT,
     "LSTM": _RECURRENT,
     "RNN": _RECURRENT,
@@ -64,8 +68,13 @@ _RENAMED_CLASSES = {
     "Model": "Functional",
     "SyncBatchNormalization": "BatchNormalization",
     "Experimental>SyncBatchNormalization": "BatchNormalization",
+    # x where it is above theta, else 0; Keras 3's ReLU with a threshold is the same.
+    "ThresholdedReLU": "ReLU",
 }
-_RENAMED_SETTINGS = {"LeakyReLU": {"alpha": "negative_slope"}}
+_RENAMED_SETTINGS = {
+    "LeakyReLU": {"alpha": "negative_slope"},
+    "ReLU": {"theta": "threshold"},
+}
 _ACTIVATIONS = {"hard_sigmoid": "quantkeras>keras2_hard_sigmoid"}
 _INNER_LAYERS = ("layer", "cell", "forward_layer", "backward_layer")
 

@@ -2,8 +2,11 @@
 
 Both are registered with Keras, so a network that holds them can be saved and loaded again wherever
 this module has been imported (`quantkeras.load_model` does).
+
+`application_layers` adds what networks of keras.applications hold and Keras keeps to itself.
 """
 
+import sys
 from typing import Any
 
 import keras
@@ -54,6 +57,14 @@ class Slice(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "index": self.index}
+
+
+def application_layers() -> dict[str, Any]:
+    """Layers by the names under which .h5 files of keras.applications ask for them."""
+    home = sys.modules[keras.applications.InceptionResNetV2.__module__]
+    scale = getattr(home, "CustomScaleLayer", None)
+    names = ("CustomScaleLayer", "Custom>CustomScaleLayer")
+    return {} if scale is None else dict.fromkeys(names, scale)
 
 
 def _plain(entry: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import keras
+
 from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, Tensor, tensor
+from quantkeras.keras2.operations import inner_axes, operation
 
 
 def reshape(call: OpCall) -> Replacement:
@@ -23,15 +26,53 @@ def transpose(call: OpCall) -> Replacement:
 
 
 def pad(call: OpCall) -> Replacement:
-    """Zero padding of the axes between batch and channels -> ZeroPadding1D or 2D."""
+    """Zeros around height and width -> ZeroPadding1D or 2D; other padding -> the operation."""
     pads, fill = call.rest.get("paddings"), call.rest.get("constant_values", 0)
-    constant = str(call.rest.get("mode", "CONSTANT")).upper() == "CONSTANT" and not fill
-    if not (constant and isinstance(pads, list) and pads[0] == pads[-1] == [0, 0]):
-        raise CannotReplace("only zero padding of height and width has a Keras layer")
-    if len(pads) not in (3, 4):
-        raise CannotReplace(f"a tensor of {len(pads)} axes cannot be padded by a Keras layer")
-    config = {"padding": pads[1] if len(pads) == 3 else pads[1:-1]}
-    return Replacement(f"ZeroPadding{len(pads) - 2}D", config, (tensor(call.first),))
+    mode = str(call.rest.get("mode", "CONSTANT")).lower()
+    if not isinstance(pads, list) or pads[0] != [0, 0] or not isinstance(fill, int | float):
+        raise CannotReplace("it pads the batch axis, or by what is computed in the graph")
+    if mode == "constant" and not fill and pads[-1] == [0, 0] and len(pads) in (3, 4):
+        config = {"padding": pads[1] if len(pads) == 3 else pads[1:-1]}
+        return Replacement(f"ZeroPadding{len(pads) - 2}D", config, (tensor(call.first),))
+    extra = {"constant_values": fill} if mode == "constant" else {}
+    widths = tuple(tuple(sides) for sides in pads)
+    return operation(lambda x: keras.ops.pad(x, widths, mode=mode, **extra), tensor(call.first))
+
+
+def part(call: OpCall) -> Replacement:
+    """slice(x, begin, size), -1 being all that is left -> Slice."""
+    begin, size = call.rest.get("begin"), call.rest.get("size")
+    if not (isinstance(begin, list) and isinstance(size, list)):
+        raise CannotReplace("what it cuts out is computed in the graph")
+    if not all(isinstance(n, int) for n in (*begin, *size)) or (begin[0], size[0]) != (0, -1):
+        raise CannotReplace(f"it cuts the batch axis, from {begin} as far as {size}")
+    ends = [None if n == -1 else b + n for b, n in zip(begin, size, strict=True)]
+    index = [[b or None, end, None] for b, end in zip(begin, ends, strict=True)]
+    return _slice(call, index)
+
+
+def strided_part(call: OpCall) -> Replacement:
+    """strided_slice(x, begin, end, strides) with the masks for open ends and dropped axes."""
+    begin, end = call.rest.get("begin"), call.rest.get("end")
+    if not (isinstance(begin, list) and isinstance(end, list)):
+        raise CannotReplace("what it cuts out is computed in the graph")
+    strides = call.rest.get("strides") or [1] * len(begin)
+    if not all(isinstance(n, int) for n in (*begin, *end, *strides)):
+        raise CannotReplace("what it cuts out is computed in the graph")
+    if call.rest.get("ellipsis_mask") or call.rest.get("new_axis_mask"):
+        raise CannotReplace("it adds axes, or leaves axes out")
+    open_begin, open_end, drop = (
+        int(call.rest.get(name) or 0) for name in ("begin_mask", "end_mask", "shrink_axis_mask")
+    )
+    index: list[Any] = []
+    for axis, (first, last, step) in enumerate(zip(begin, end, strides, strict=True)):
+        bit = 1 << axis
+        if drop & bit:
+            index.append(first)
+        else:
+            start = None if open_begin & bit or (first == 0 and step > 0) else first
+            index.append([start, None if open_end & bit else last, None if step == 1 else step])
+    return _slice(call, index)
 
 
 def getitem(call: OpCall) -> Replacement:
@@ -55,10 +96,7 @@ def _entry(entry: Any) -> Any:
 
 def expand_or_squeeze(call: OpCall) -> Replacement:
     """expand_dims, and squeeze with named axes -> Slice with "newaxis" or 0 at that place."""
-    axis = call.rest.get("axis", call.rest.get("squeeze_dims"))
-    axes = axis if isinstance(axis, list) else [axis]
-    if not axes or not all(isinstance(n, int) and n != 0 for n in axes):
-        raise CannotReplace(f"its axis is {axis}: it must name axes other than the batch axis")
+    axes = inner_axes(call.rest.get("axis", call.rest.get("squeeze_dims")))
     if len({n > 0 for n in axes}) > 1:
         raise CannotReplace(f"its axes {axes} count from both ends")
     mark = "newaxis" if call.function == "expand_dims" else 0

@@ -2,7 +2,8 @@
 
 Where a Keras 2 user wrote `x + y`, `tf.nn.relu6(x)` or `x[:, 1:]`, the file holds a layer of class
 TFOpLambda or SlicingOpLambda that names the function and its arguments. `replacement(call)` answers
-with the one layer that computes the same; the table `_REMEDIES` says which, function by function.
+with the one layer that computes the same; the table `_REMEDIES` says which, function by function:
+a layer of Keras 3 where there is one, else an operation of Keras 3 in a layer, see `operations`.
 
 Always one layer for one function: distances in the graph stay as they were.
 """
@@ -10,17 +11,17 @@ Always one layer for one function: distances in the graph stay as they were.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
+from keras import ops
 
-from quantkeras.keras2 import movements
-from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, Tensor, constant, tensor
+from quantkeras.keras2 import arithmetic, movements, operations
+from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, tensor
 
 
 def replacement(call: OpCall) -> Replacement:
     """The one Keras 3 layer that computes `call`. Raises CannotReplace with the reason."""
     remedy = _REMEDIES.get(call.function)
     if remedy is None:
-        raise CannotReplace("there is no Keras layer for it")
+        raise CannotReplace("there is nothing in Keras for it")
     return remedy(call)
 
 
@@ -33,88 +34,11 @@ def _activation(name: str) -> Callable[[OpCall], Replacement]:
     return _unary("Activation", activation=name)
 
 
-def _affine(x: Tensor, scale: Any = 1.0, offset: Any = 0.0) -> Replacement:
-    """y = x * scale + offset; constants are numbers or nested lists that broadcast."""
-    return Replacement("Rescaling", {"scale": scale, "offset": offset}, (x,))
-
-
-def _operands(call: OpCall) -> tuple[Any, Any]:
-    return call.first, call.rest.get("bias", call.rest.get("y"))
-
-
-def _add(call: OpCall) -> Replacement:
-    """x + y -> Add; x + c, c + x -> Rescaling(1, c)."""
-    if call.rest.get("data_format", "NHWC") not in ("NHWC", None):
-        raise CannotReplace("its data are not channels-last")
-    x, y = _operands(call)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return Replacement("Add", {}, (x, y))
-    x, y = (x, y) if isinstance(x, Tensor) else (y, x)
-    return _affine(x, offset=constant(y))
-
-
-def _subtract(call: OpCall) -> Replacement:
-    """x - y -> Subtract; x - c -> Rescaling(1, -c); c - x -> Rescaling(-1, c)."""
-    x, y = _operands(call)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return Replacement("Subtract", {}, (x, y))
-    if isinstance(x, Tensor):
-        return _affine(x, offset=(-np.asarray(constant(y), np.float64)).tolist())
-    return _affine(y, scale=-1.0, offset=constant(x))
-
-
-def _multiply(call: OpCall) -> Replacement:
-    """x * y -> Multiply; x * c, c * x -> Rescaling(c)."""
-    x, y = _operands(call)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return Replacement("Multiply", {}, (x, y))
-    x, y = (x, y) if isinstance(x, Tensor) else (y, x)
-    return _affine(x, scale=constant(y))
-
-
-def _divide(call: OpCall) -> Replacement:
-    """x / c -> Rescaling(1 / c)."""
-    x, y = _operands(call)
-    if not isinstance(x, Tensor) or isinstance(y, Tensor):
-        raise CannotReplace("only a division by a constant has a Keras layer")
-    divisor = np.asarray(constant(y), np.float64)
-    if not divisor.all():
-        raise CannotReplace("it divides by zero")
-    return _affine(x, scale=(1.0 / divisor).tolist())
-
-
-def _power(call: OpCall) -> Replacement:
-    """x ** 2 -> Multiply(x, x)."""
-    x, y = _operands(call)
-    if call.function == "math.pow" and y != 2:
-        raise CannotReplace(f"only the power 2 has a Keras layer, not {y}")
-    return Replacement("Multiply", {}, (tensor(x), tensor(x)))
-
-
-def _maximum(call: OpCall) -> Replacement:
-    """max(x, y) -> Maximum; max(x, 0) -> ReLU."""
-    x, y = _operands(call)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return Replacement("Maximum", {}, (x, y))
-    x, y = (x, y) if isinstance(x, Tensor) else (y, x)
-    if y != 0:
-        raise CannotReplace(f"a maximum with a constant has a Keras layer only for 0, not {y}")
-    return Replacement("ReLU", {}, (x,))
-
-
-def _clip(call: OpCall) -> Replacement:
-    """clip(x, 0, c) -> ReLU(max_value=c)."""
-    low, high = call.rest.get("clip_value_min"), call.rest.get("clip_value_max")
-    if low != 0 or not isinstance(high, int | float):
-        raise CannotReplace(f"clipping has a Keras layer only from 0 up, not from {low} to {high}")
-    return Replacement("ReLU", {"max_value": float(high)}, (tensor(call.first),))
-
-
 def _several(class_name: str) -> Callable[[OpCall], Replacement]:
     """layer([x, y, ...]), the tensors given as one list or as x and y."""
 
     def remedy(call: OpCall) -> Replacement:
-        first = call.first if isinstance(call.first, list) else list(_operands(call))
+        first = call.first if isinstance(call.first, list) else list(arithmetic.operands(call))
         return Replacement(class_name, {}, tuple(tensor(x) for x in first))
 
     return remedy
@@ -128,17 +52,15 @@ def _concat(call: OpCall) -> Replacement:
     return Replacement("Concatenate", {"axis": axis}, found.inputs)
 
 
-def _reduce(kind: str) -> Callable[[OpCall], Replacement]:
-    """reduce(x, [1, 2]) -> Global<kind>Pooling2D; reduce(x, 1) -> Global<kind>Pooling1D."""
+def _reduce(kind: str, function: Callable[..., Any]) -> Callable[[OpCall], Replacement]:
+    """reduce(x, [1, 2]) -> Global<kind>Pooling2D; over other axes -> the operation."""
 
     def remedy(call: OpCall) -> Replacement:
         axis, keepdims = call.rest.get("axis"), bool(call.rest.get("keepdims"))
-        axes: list[Any] = sorted(axis) if isinstance(axis, list) else [axis]
-        rank = {(1, 2): 2, (-3, -2): 2, (1,): 1, (-2,): 1}.get(tuple(axes))
-        if rank is None:
-            raise CannotReplace(f"only reductions over height and width do, not over axis {axis}")
-        name = f"Global{kind}Pooling{rank}D"
-        return Replacement(name, {"keepdims": keepdims}, (tensor(call.first),))
+        if isinstance(axis, list) and sorted(axis) in ([1, 2], [-3, -2]):
+            config = {"keepdims": keepdims}
+            return Replacement(f"Global{kind}Pooling2D", config, (tensor(call.first),))
+        return operations.reduce(function)(call)
 
     return remedy
 
@@ -150,7 +72,7 @@ def _pool(class_name: str) -> Callable[[OpCall], Replacement]:
             "strides": _height_width(call.rest.get("strides")),
             "padding": str(call.rest.get("padding")).lower(),
         }
-        if call.rest.get("data_format", "NHWC") != "NHWC":
+        if call.rest.get("data_format", "NHWC") not in ("NHWC", None):
             raise CannotReplace("its data are not channels-last")
         return Replacement(class_name, config, (tensor(call.first),))
 
@@ -179,9 +101,7 @@ def _leaky_relu(call: OpCall) -> Replacement:
 
 
 def _gelu(call: OpCall) -> Replacement:
-    if call.rest.get("approximate"):
-        raise CannotReplace("the tanh form of GELU has no Keras layer")
-    return _activation("gelu")(call)
+    return _activation("sanitize>gelu_tanh" if call.rest.get("approximate") else "gelu")(call)
 
 
 def _silu(call: OpCall) -> Replacement:
@@ -190,57 +110,126 @@ def _silu(call: OpCall) -> Replacement:
     return _activation("silu")(call)
 
 
-def _cast(call: OpCall) -> Replacement:
-    """cast(x, float32) -> Rescaling(1), the layer that takes whatever type and returns its own."""
-    if call.rest.get("dtype") != "float32":
-        raise CannotReplace(f"it makes the tensor {call.rest.get('dtype')}")
-    return _affine(tensor(call.first))
+_ACTIVATIONS = {
+    "identity": "linear",
+    "stop_gradient": "linear",
+    "math.exp": "exponential",
+    "math.log_sigmoid": "log_sigmoid",
+    "math.sigmoid": "sigmoid",
+    "math.softplus": "softplus",
+    "math.tanh": "tanh",
+    "nn.elu": "elu",
+    "nn.log_softmax": "log_softmax",
+    "nn.selu": "selu",
+    "nn.softsign": "softsign",
+}
+"""Function -> the activation that computes it."""
 
-
+_UNARY = {
+    "math.abs": ops.absolute,
+    "math.asinh": ops.arcsinh,
+    "math.atan": ops.arctan,
+    "math.ceil": ops.ceil,
+    "math.cos": ops.cos,
+    "math.cosh": ops.cosh,
+    "math.erf": ops.erf,
+    "math.expm1": ops.expm1,
+    "math.floor": ops.floor,
+    "math.log": ops.log,
+    "math.log1p": ops.log1p,
+    "math.logical_not": ops.logical_not,
+    "math.reciprocal": ops.reciprocal,
+    "math.round": ops.round,
+    "math.rsqrt": ops.rsqrt,
+    "math.sign": ops.sign,
+    "math.sin": ops.sin,
+    "math.sinh": ops.sinh,
+    "math.sqrt": ops.sqrt,
+    "ones_like": ops.ones_like,
+    "zeros_like": ops.zeros_like,
+}
+_BINARY = {
+    "math.divide_no_nan": ops.divide_no_nan,
+    "math.equal": ops.equal,
+    "math.floordiv": ops.floor_divide,
+    "math.floormod": ops.mod,
+    "math.greater": ops.greater,
+    "math.greater_equal": ops.greater_equal,
+    "math.less": ops.less,
+    "math.less_equal": ops.less_equal,
+    "math.logical_and": ops.logical_and,
+    "math.logical_or": ops.logical_or,
+    "math.not_equal": ops.not_equal,
+}
+_REDUCTIONS = {
+    "math.reduce_min": ops.min,
+    "math.reduce_prod": ops.prod,
+    "math.reduce_std": ops.std,
+    "math.reduce_sum": ops.sum,
+    "math.reduce_variance": ops.var,
+}
 _REMEDIES: Mapping[str, Callable[[OpCall], Replacement]] = {
-    "__operators__.add": _add,
+    **{function: _activation(name) for function, name in _ACTIVATIONS.items()},
+    **{name: operations.unary(function) for name, function in _UNARY.items()},
+    **{name: operations.two_operands(function) for name, function in _BINARY.items()},
+    **{name: operations.reduce(function) for name, function in _REDUCTIONS.items()},
+    "__operators__.add": arithmetic.add,
     "__operators__.getitem": movements.getitem,
     "add_n": _several("Add"),
-    "cast": _cast,
-    "clip_by_value": _clip,
+    "cast": arithmetic.cast,
+    "clip_by_value": arithmetic.clip,
+    "compat.v1.gather": operations.gather,
+    "compat.v1.nn.avg_pool": _pool("AveragePooling2D"),
+    "compat.v1.nn.max_pool": _pool("MaxPooling2D"),
     "compat.v1.pad": movements.pad,
     "compat.v1.squeeze": movements.expand_or_squeeze,
     "compat.v1.transpose": movements.transpose,
     "concat": _concat,
     "expand_dims": movements.expand_or_squeeze,
-    "identity": _activation("linear"),
-    "math.add": _add,
+    "gather": operations.gather,
+    "image.resize": operations.resize,
+    "keras.backend.batch_flatten": _unary("Flatten"),
+    "linalg.matmul": operations.matmul,
+    "math.add": arithmetic.add,
     "math.add_n": _several("Add"),
-    "math.divide": _divide,
-    "math.exp": _activation("exponential"),
-    "math.maximum": _maximum,
-    "math.minimum": _several("Minimum"),
-    "math.multiply": _multiply,
+    "math.divide": arithmetic.divide,
+    "math.l2_normalize": operations.normalize,
+    "math.maximum": arithmetic.extremum("Maximum", ops.maximum),
+    "math.minimum": arithmetic.extremum("Minimum", ops.minimum),
+    "math.multiply": arithmetic.multiply,
     "math.negative": _unary("Rescaling", scale=-1.0, offset=0.0),
-    "math.pow": _power,
-    "math.reduce_max": _reduce("Max"),
-    "math.reduce_mean": _reduce("Average"),
-    "math.sigmoid": _activation("sigmoid"),
-    "math.softplus": _activation("softplus"),
-    "math.square": _power,
-    "math.subtract": _subtract,
-    "math.tanh": _activation("tanh"),
-    "math.truediv": _divide,
+    "math.pow": arithmetic.power,
+    "math.reduce_max": _reduce("Max", ops.max),
+    "math.reduce_mean": _reduce("Average", ops.mean),
+    "math.square": arithmetic.square,
+    "math.subtract": arithmetic.subtract,
+    "math.truediv": arithmetic.divide,
+    "nn.avg_pool": _pool("AveragePooling2D"),
     "nn.avg_pool2d": _pool("AveragePooling2D"),
-    "nn.bias_add": _add,
-    "nn.elu": _activation("elu"),
+    "nn.bias_add": arithmetic.add,
+    "nn.depth_to_space": operations.blocks("depth_to_space"),
     "nn.gelu": _gelu,
     "nn.leaky_relu": _leaky_relu,
+    "nn.max_pool": _pool("MaxPooling2D"),
     "nn.max_pool2d": _pool("MaxPooling2D"),
     "nn.relu": _unary("ReLU"),
     "nn.relu6": _unary("ReLU", max_value=6.0),
-    "nn.selu": _activation("selu"),
     "nn.silu": _silu,
     "nn.softmax": _softmax,
-    "nn.softsign": _activation("softsign"),
+    "nn.space_to_depth": operations.blocks("space_to_depth"),
     "pad": movements.pad,
+    "repeat": operations.repeat,
     "reshape": movements.reshape,
+    "reverse": operations.reverse,
+    "roll": operations.roll,
+    "slice": movements.part,
+    "split": operations.split,
     "squeeze": movements.expand_or_squeeze,
-    "stop_gradient": _activation("linear"),
+    "stack": operations.stack,
+    "strided_slice": movements.strided_part,
+    "tile": operations.tile,
     "transpose": movements.transpose,
+    "unstack": operations.unstack,
+    "where": operations.choose,
 }
+"""Names without the leading "tf."; those under compat.v1 are the same functions."""

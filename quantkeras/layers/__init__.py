@@ -1,44 +1,60 @@
 """Quantized Keras layers and quantizers."""
 
+from .element_function import ElementFunction
 from .hardware_layer import HardwareLayer
-from .kinds import (
+from .inventory import choose_carriers, quantizers_of
+from .merges import (
+    ElementwiseLayer,
     QuantizedAdd,
-    QuantizedAveragePooling2D,
     QuantizedConcatenate,
-    QuantizedConv2D,
-    QuantizedDense,
-    QuantizedDepthwiseConv2D,
-    QuantizedGlobalAveragePooling2D,
-    QuantizedReLU,
-    choose_carriers,
-    quantizers_of,
+    QuantizedMaximum,
+    QuantizedMinimum,
+    QuantizedMultiply,
+    QuantizedSubtract,
 )
 from .numbers import LayerNumbers
-from .quantizers import (
-    RANGE_MODES,
-    Dequantizer,
-    InputQuantizer,
-    OutputQuantizer,
-    WeightQuantizer,
+from .quantizers import RANGE_MODES, Dequantizer, InputQuantizer, OutputQuantizer
+from .standalone import (
+    QuantizedActivation,
+    QuantizedAveragePooling2D,
+    QuantizedGlobalAveragePooling2D,
+    QuantizedReLU,
 )
 from .tensor_format import TensorFormat, format_of
+from .weight_quantizer import WeightQuantizer
+from .weighted_kinds import (
+    QuantizedConv2D,
+    QuantizedConv2DTranspose,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    QuantizedDepthwiseConv2DTranspose,
+)
 from .weighted_layer import WeightedLayer
 
 __all__ = [
-    "RANGE_MODES",
     "Dequantizer",
+    "ElementFunction",
+    "ElementwiseLayer",
     "HardwareLayer",
     "InputQuantizer",
     "LayerNumbers",
     "OutputQuantizer",
+    "QuantizedActivation",
     "QuantizedAdd",
     "QuantizedAveragePooling2D",
     "QuantizedConcatenate",
     "QuantizedConv2D",
+    "QuantizedConv2DTranspose",
     "QuantizedDense",
     "QuantizedDepthwiseConv2D",
+    "QuantizedDepthwiseConv2DTranspose",
     "QuantizedGlobalAveragePooling2D",
+    "QuantizedMaximum",
+    "QuantizedMinimum",
+    "QuantizedMultiply",
     "QuantizedReLU",
+    "QuantizedSubtract",
+    "RANGE_MODES",
     "TensorFormat",
     "WeightQuantizer",
     "WeightedLayer",

@@ -15,23 +15,32 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.layer import LayerParams, LayerSpec, Pool, fixed_shape, output_shape, run_layer
+from ..numerics.layer import LayerParams, LayerSpec, run_layer
+from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.weights import grid_value, scale_to_grid
-from . import keras_arrays as ka
+from ..numerics.windows import Pool
+from . import exact_ops as exact
+from .element_function import ElementFunction
+from .function_stage import FunctionStage
+from .keras_arrays import FloatArrays, SimArrays
 from .links import InputLinks
 from .numbers import LayerNumbers
-from .quantizers import OutputQuantizer, grid_above
+from .quantizers import OutputQuantizer
 from .tensor_format import TensorFormat
+from .weight_quantizer import grid_above
 
 Tensor = Any
 
 
-class HardwareLayer(keras.layers.Layer):
+class HardwareLayer(FunctionStage, keras.layers.Layer):
     """Mixin: one hardware layer. Stands before the stock layer class in the bases.
 
     relu: clip at zero; max_value: upper clip in units of values (becomes a weight per channel);
     pool: a Pool (or its config) at the end of the layer; output_quantizer: an OutputQuantizer (or
-    its config), None to emit the accumulator, dequantized; scale_bits: width of the multiplier.
+    its config), None to emit the accumulator, dequantized; scale_bits: width of the multiplier;
+    function: an element-wise function, as the attributes of an ``activation`` node of the float
+    graph, that a table computes at the end; table_quantizer: the OutputQuantizer, per tensor, of
+    what enters that table.
 
     rescale_carrier: ``"float32"`` or ``"float64"``, the type that carries the rescale. In float32
     the gain takes only as many of its bits as keep the products exact.
@@ -48,6 +57,8 @@ class HardwareLayer(keras.layers.Layer):
         output_quantizer: OutputQuantizer | Mapping[str, Any] | None = None,
         scale_bits: int = 8,
         rescale_carrier: str | None = None,
+        function: Mapping[str, Any] | None = None,
+        table_quantizer: OutputQuantizer | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["dtype"] = "float32"
@@ -57,13 +68,18 @@ class HardwareLayer(keras.layers.Layer):
         self.pool = Pool.from_config(pool) if isinstance(pool, Mapping) else pool
         self.output_quantizer = deserialized(output_quantizer)
         self.scale_bits = scale_bits
+        self.function = None if function is None else ElementFunction.from_config(function)
+        self.table_quantizer = deserialized(table_quantizer)
         self.rescale_carrier = rescale_carrier or self._default_rescale_carrier()
         self._links = InputLinks(self.name)
 
     def _default_rescale_carrier(self) -> str:
         """Layers without weights keep all bits of their gain."""
-        wide = self.output_quantizer is not None and self.output_quantizer.value_bits > 8
-        return "float64" if (wide or self.sums_in_float64) and ka.float64_available() else "float32"
+        quantizer = self.rescale_quantizer
+        wide = quantizer is not None and quantizer.value_bits > 8
+        return (
+            "float64" if (wide or self.sums_in_float64) and exact.float64_available() else "float32"
+        )
 
     # -- what the subclasses say ---
 
@@ -113,8 +129,10 @@ class HardwareLayer(keras.layers.Layer):
                 trainable=False,
             )
         self._build_gain(output[-1])
-        if self.output_quantizer is not None and not self.output_quantizer.built:
-            self.output_quantizer.build(output)
+        for quantizer in (self.output_quantizer, self.table_quantizer):
+            if quantizer is not None and not quantizer.built:
+                quantizer.build(output)
+        self._build_function(output[-1])
         self.built = True
 
     def _build_core(self, input_shape: Any) -> None:
@@ -161,30 +179,47 @@ class HardwareLayer(keras.layers.Layer):
         training: leave out the guard of the accumulator (see WeightedLayer), which costs time.
         """
         lsbs = [ops.stop_gradient(f.lsb()) for f in self.input_formats]
-        lsb = self._accumulator_lsb(lsbs)
-        output_lsb = None if self.output_quantizer is None else self.output_quantizer.lsb()
-        unit = self._gain_unit(lsb, output_lsb)
+        aligned = self._aligned_lsbs(lsbs)
+        lsb = self._accumulator_lsb(aligned)
+        rescaled = None if self.rescale_quantizer is None else self.rescale_quantizer.lsb()
+        unit = self._gain_unit(lsb, rescaled)
         gain = self._present_gain(lsb, None if training else lsbs, unit)
-        step = self._step(gain)
-        multiplier = lsb * gain if output_lsb is None else lsb * gain / output_lsb
-        clip = None
+        numbers = LayerNumbers(
+            input_lsbs=lsbs,
+            aligned_lsbs=aligned,
+            lsb=lsb,
+            gain=gain,
+            step=self._step(gain),
+            rescaled_lsb=rescaled,
+            output_lsb=rescaled,
+            multiplier=lsb * gain if rescaled is None else lsb * gain / rescaled,
+        )
         if self.clips:
-            clip = ops.stop_gradient(ka.round_half_up(self.clip_value / (step * lsb)))
-        return LayerNumbers(lsbs, lsb, gain, step, output_lsb, multiplier, clip)
+            clip = exact.round_half_up(self.clip_value / (numbers.step * lsb))
+            numbers.qmax_value = ops.stop_gradient(clip)
+        if self.function is not None:
+            numbers.output_lsb = self.output_quantizer.lsb()
+            if not training:
+                numbers.table = self._rounded(self._function_values(numbers), numbers)
+        return numbers
 
-    def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
+    def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
         """Inputs are aligned to the finest of them, channel by channel."""
-        finest = _per_channel(lsbs[0])
+        finest = per_channel(lsbs[0])
         for other in lsbs[1:]:
-            finest = ops.minimum(finest, _per_channel(other))
-        return finest
+            finest = ops.minimum(finest, per_channel(other))
+        return [finest] * len(lsbs)
 
-    def _gain_unit(self, lsb: Tensor, output_lsb: Tensor | None) -> Tensor | None:
+    def _accumulator_lsb(self, aligned: list[Tensor]) -> Tensor:
+        """Value of one accumulator step for inputs of these steps."""
+        return aligned[0]
+
+    def _gain_unit(self, lsb: Tensor, rescaled_lsb: Tensor | None) -> Tensor | None:
         """Power of two of which the gain must be a multiple for an exact rescale in float32."""
-        if output_lsb is None or self.rescale_carrier == "float64":
+        if rescaled_lsb is None or self.rescale_carrier == "float64":
             return None
-        unit = ka.float32_unit(self.output_quantizer.value_bits)
-        return ops.stop_gradient(output_lsb) * unit / lsb
+        unit = exact.float32_unit(self.rescale_quantizer.value_bits)
+        return ops.stop_gradient(rescaled_lsb) * unit / lsb
 
     def _present_gain(
         self, lsb: Tensor, guarded: list[Tensor] | None, unit: Tensor | None
@@ -199,9 +234,11 @@ class HardwareLayer(keras.layers.Layer):
         params = LayerParams()
         if numbers.qmax_value is not None:
             params.max_value = numbers.qmax_value * numbers.lsb
-        if self.output_quantizer is not None:
-            params.scale = numbers.gain / numbers.output_lsb
-            params.qmin, params.qmax = self.output_quantizer.qmin, self.output_quantizer.qmax
+        quantizer = self.rescale_quantizer
+        if quantizer is not None:
+            params.scale = numbers.gain / numbers.rescaled_lsb
+            params.qmin, params.qmax = quantizer.qmin, quantizer.qmax
+        params.table = numbers.table
         return params
 
     def float_params(self) -> LayerParams:
@@ -223,8 +260,10 @@ class HardwareLayer(keras.layers.Layer):
         carrier = "float32" if training else self.carrier
         pool_carrier = "float64" if self.sums_in_float64 else carrier
         rescale_carrier = "float32" if training else self.rescale_carrier
-        arrays = ka.SimArrays(carrier, pool_carrier, rescale_carrier)
+        arrays = SimArrays(carrier, pool_carrier, rescale_carrier)
         y = run_layer(self.spec, self._params(numbers), xs, arrays)
+        if training and self.function is not None:
+            return self._trained_function(y, numbers)
         if self.output_quantizer is not None:
             return y
         return ops.cast(y * ops.cast(numbers.gain, y.dtype), "float32")
@@ -232,11 +271,16 @@ class HardwareLayer(keras.layers.Layer):
     @property
     def sums_in_float64(self) -> bool:
         """Whether an average pooling adds up in float64 (where there is no float64, in float32)."""
-        return self.pool is not None and self.pool.kind != "max" and ka.float64_available()
+        return self.pool is not None and self.pool.kind != "max" and exact.float64_available()
 
     def float_call(self, inputs: Any) -> Tensor:
         """The unquantized meaning of the layer: what calibration observes."""
-        y = run_layer(self.spec, self.float_params(), as_list(inputs), ka.FloatArrays())
+        y = self.float_core(inputs)
+        return y if self.function is None else self.float_function(y)
+
+    def float_core(self, inputs: Any) -> Tensor:
+        """The unquantized meaning of all but the element-wise function."""
+        y = run_layer(self.spec, self.float_params(), as_list(inputs), FloatArrays())
         return self._float_gain(y)
 
     def _float_gain(self, y: Tensor) -> Tensor:
@@ -248,6 +292,8 @@ class HardwareLayer(keras.layers.Layer):
         Updates the quantizer's ratio; returns by what the output really changed, (c,) float64.
         The gain acts behind a ReLU's clip, which stays as it is.
         """
+        if self.function is not None:
+            return self._scale_function(factor)
         before = ops.convert_to_numpy(self.gain).astype(np.float64)
         gain = grid_value(*scale_to_grid(before * factor, self.scale_bits))
         self.gain.assign(gain)
@@ -255,8 +301,14 @@ class HardwareLayer(keras.layers.Layer):
         return gain / before
 
     def _follow_ranges(self, inputs: Any) -> None:
-        if self.output_quantizer is not None and self.output_quantizer.range_mode == "moving":
-            self.output_quantizer.follow(self.float_call(inputs))
+        quantizer = self.output_quantizer
+        if quantizer is None or quantizer.range_mode != "moving":
+            return
+        y = self.float_core(inputs)
+        if self.function is not None:
+            self.table_quantizer.follow(y)
+            y = self.float_function(y)
+        quantizer.follow(y)
 
     # Conv2D and Dense save only their kernel and bias in .keras files: here, all variables count.
 
@@ -276,10 +328,12 @@ class HardwareLayer(keras.layers.Layer):
             "output_quantizer": keras.saving.serialize_keras_object(self.output_quantizer),
             "scale_bits": self.scale_bits,
             "rescale_carrier": self.rescale_carrier,
+            "function": None if self.function is None else self.function.to_config(),
+            "table_quantizer": keras.saving.serialize_keras_object(self.table_quantizer),
         }
 
 
-def _per_channel(lsb: Tensor) -> Tensor:
+def per_channel(lsb: Tensor) -> Tensor:
     """The finest step of each channel, where steps differ by position as well."""
     return ops.min(lsb, axis=tuple(range(len(lsb.shape) - 1))) if len(lsb.shape) > 1 else lsb
 

@@ -3,154 +3,33 @@
 Tensors hold *values*, integers times a power of two, and so do accumulators: as a power of two
 moves no mantissa bit, float arithmetic on them is exact where it is exact on the integers, and
 ``x << input_shift`` is nothing to do at all. The caller proves that the integers fit.
-
-A graph compiler may turn ``1 / x`` and a division by a constant into a product with an approximate
-reciprocal. So nothing here is divided but by a tensor, and no reciprocal is taken.
-
-Rounding passes gradients straight through inside the clipping range and stops them outside
-(Bengio, Leonard, Courville 2013; arXiv:1308.3432).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.layer import LayerParams, Pads, Pool, Window
+from ..numerics.layer import LayerParams, Slices
+from ..numerics.windows import Pads, Pool, Window
+from . import exact_ops as exact
 
 Tensor = Any
 
-_EXPONENTS = np.arange(-126, 128)
-_POWERS = np.ldexp(np.float32(1), _EXPONENTS)
 
-
-def float64_available() -> bool:
-    """Whether the backend computes in float64 (JAX does not unless told to)."""
-    return keras.backend.backend() != "jax"
-
-
-def power_of_two(exponent: Tensor) -> Tensor:
-    """``2**exponent``, exact, for integers -126..127 stored in floats (values beyond are clipped).
-
-    A table, because ``pow`` and ``exp2`` are not promised to be exact on every backend.
-    """
-    index = ops.cast(ops.clip(exponent, -126, 127), "int32") + 126
-    return ops.take(ops.convert_to_tensor(_POWERS), index)
-
-
-def power_of_two_below(x: Tensor) -> Tensor:
-    """The largest power of two that is at most x, exact, for x in 2**-126..2**127."""
-    flat = ops.reshape(x, (-1,))
-    index = ops.searchsorted(ops.convert_to_tensor(_POWERS), flat, side="right") - 1
-    found = ops.take(ops.convert_to_tensor(_POWERS), ops.maximum(index, 0))
-    return ops.reshape(found, ops.shape(x))
-
-
-def round_half_up(x: Tensor) -> Tensor:
-    """Exact half up: ``floor(x) + (x - floor(x) >= 1/2)``; ``floor(x + 1/2)`` can round twice."""
-    low = ops.floor(x)
-    return low + ops.cast(x - low >= 0.5, x.dtype)
-
-
-def round_through(x: Tensor, low: float, high: float) -> Tensor:
-    """Round half up and saturate to low..high; the gradient is 1 inside the range, 0 outside."""
-
-    @ops.custom_gradient
-    def quantize(x: Tensor) -> tuple[Tensor, Any]:
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            g = args[0] if upstream is None else upstream
-            inside = ops.logical_and(x >= low - 0.5, x < high + 0.5)
-            return g * ops.cast(inside, g.dtype)
-
-        return ops.clip(round_half_up(x), low, high), grad
-
-    return quantize(x)
-
-
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x unchanged; its gradient times ``factor``."""
-
-    @ops.custom_gradient
-    def scaled(x: Tensor) -> tuple[Tensor, Any]:
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            return (args[0] if upstream is None else upstream) * factor
-
-        return ops.copy(x), grad
-
-    return scaled(ops.copy(x))  # x may be a variable, which a custom gradient refuses
-
-
-def ceil_through(x: Tensor) -> Tensor:
-    """Round up to an integer; the gradient is 1 (Jain et al. 2020, arXiv:1903.08066, eq. 6)."""
-
-    @ops.custom_gradient
-    def ceil(x: Tensor) -> tuple[Tensor, Any]:
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            return args[0] if upstream is None else upstream
-
-        return ops.ceil(x), grad
-
-    return ceil(x)
-
-
-def power_of_two_through(exponent: Tensor) -> Tensor:
-    """:func:`power_of_two` with the gradient of ``2**exponent``."""
-
-    @ops.custom_gradient
-    def power(exponent: Tensor) -> tuple[Tensor, Any]:
-        result = power_of_two(exponent)
-
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            return (args[0] if upstream is None else upstream) * result * float(np.log(2))
-
-        return result, grad
-
-    return power(exponent)
-
-
-def rescale(acc: Tensor, multiplier: Tensor, qmin: int, qmax: int) -> Tensor:
-    """``saturate(floor(acc * multiplier + 1/2))`` exactly, with gradients to both arguments.
-
-    acc: integers times a power of two; multiplier: scalar or (c,), such that the products are
-    multiples of some 2**-e. In float64 they are exact below 2**53 steps. In float32 the caller
-    promises ``e <= 24 - b`` for an output of b value bits (:func:`float32_unit`): then a product
-    inside the output range has at most 24 bits and is exact, as is the sum with 1/2; one outside
-    may be rounded, but rounding keeps the order, so it saturates to the same end.
-    """
-
-    @ops.custom_gradient
-    def saturating(acc: Tensor, multiplier: Tensor) -> tuple[Tensor, Any]:
-        rounded = ops.cast(ops.floor(acc * ops.cast(multiplier, acc.dtype) + 0.5), "float32")
-        # An unsigned output has no negative accumulators: one comparison is enough.
-        result = ops.minimum(rounded, qmax) if qmin == 0 else ops.clip(rounded, qmin, qmax)
-
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            g = args[0] if upstream is None else upstream
-            inside = g * ops.cast(ops.equal(rounded, result), g.dtype)
-            to_acc = ops.cast(inside * multiplier, acc.dtype)
-            return to_acc, _sum_to(inside * ops.cast(acc, g.dtype), multiplier)
-
-        return result, grad
-
-    return saturating(acc, multiplier)
-
-
-def float32_unit(value_bits: int) -> float:
-    """The multiplier of integers must be a multiple of this for :func:`rescale` in float32."""
-    return 2.0 ** (value_bits - 24)
-
-
-def _sum_to(gradient: Tensor, like: Tensor) -> Tensor:
-    """Sum a gradient over the axes along which ``like`` was broadcast."""
-    rank = len(like.shape)
-    leading = tuple(range(len(gradient.shape) - rank))
-    summed = ops.sum(gradient, axis=leading) if leading else gradient
-    ones = tuple(i for i, n in enumerate(like.shape) if n == 1 and summed.shape[i] != 1)
-    return ops.sum(summed, axis=ones, keepdims=True) if ones else summed
+def widen(x: Tensor, window: Window) -> Tensor:
+    """Zeros between the pixels of (n, h, w, c), as the window's input_dilation asks."""
+    sh, sw = window.input_dilation
+    if sh == sw == 1:
+        return x
+    _, h, w, c = x.shape
+    apart = ops.reshape(x, (-1, h, 1, w, 1, c))
+    apart = ops.pad(apart, ((0, 0), (0, 0), (0, sh - 1), (0, 0), (0, sw - 1), (0, 0)))
+    wide = ops.reshape(apart, (-1, h * sh, w * sw, c))
+    return wide[:, : window.widened(0, h), : window.widened(1, w)]
 
 
 class FloatArrays:
@@ -165,7 +44,7 @@ class FloatArrays:
         self, x: Tensor, weights: Tensor, window: Window, groups: int, pad_value: Tensor | None
     ) -> Tensor:
         del groups  # keras.ops.conv reads it off the shapes
-        x, padding = self._padded(x, window, pad_value)
+        x, padding = self._padded(widen(x, window), window, pad_value)
         return ops.conv(
             x,
             weights,
@@ -178,10 +57,11 @@ class FloatArrays:
     def depthwise_conv2d(
         self, x: Tensor, weights: Tensor, window: Window, pad_value: Tensor | None
     ) -> Tensor:
+        x = widen(x, window)
         height_stride, width_stride = window.strides
         if height_stride != width_stride:  # TensorFlow has no such kernel
             dense = Window(window.size, (1, 1), window.pads(x.shape[1:3]), window.dilation)
-            result = self.depthwise_conv2d(x, weights, dense, pad_value)
+            result = FloatArrays.depthwise_conv2d(self, x, weights, dense, pad_value)
             return result[:, ::height_stride, ::width_stride]
         x, padding = self._padded(x, window, pad_value)
         return ops.depthwise_conv(
@@ -196,8 +76,8 @@ class FloatArrays:
     def dense(self, x: Tensor, weights: Tensor) -> Tensor:
         return ops.matmul(x, weights)
 
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
+    def elementwise(self, kind: str, x: Tensor, y: Tensor) -> Tensor:
+        return getattr(ops, kind)(x, y)
 
     def add_bias(self, acc: Tensor, bias: Tensor, shift: Tensor | None) -> Tensor:
         del shift  # a bias here is already aligned
@@ -219,7 +99,7 @@ class FloatArrays:
     def sum_pool(self, x: Tensor, pool: Pool) -> Tensor:
         if pool.window is None:
             return ops.mean(x, axis=(1, 2), keepdims=pool.keepdims)
-        return self._window_sum(x, pool.window) / float(pool.window.area)
+        return self._window_sum(x, pool) * (1 / pool.area(x.shape[1:3]))
 
     def relu(self, x: Tensor, max_value: Tensor | None) -> Tensor:
         rectified = ops.relu(x)
@@ -228,8 +108,9 @@ class FloatArrays:
     def rescale(self, acc: Tensor, params: LayerParams) -> Tensor:
         return acc
 
-    def lookup(self, y: Tensor, table: Tensor, qmin: int) -> Tensor:
-        return ops.take(table, ops.cast(y, "int32") - qmin)
+    def lookup(self, y: Tensor, table: Callable[[Tensor], Tensor], qmin: int) -> Tensor:
+        del qmin  # the function itself stands for its table
+        return table(y)
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         return ops.reshape(x, (ops.shape(x)[0], *shape))
@@ -253,10 +134,19 @@ class FloatArrays:
         value = ops.cast(pad_value, x.dtype)
         return ops.pad(x - value, widths) + value, "valid"
 
-    def _window_sum(self, x: Tensor, window: Window) -> Tensor:
-        """Sum under each window position: a depthwise convolution with ones."""
-        ones = ops.ones((*window.size, x.shape[-1], 1), dtype=x.dtype)
-        return FloatArrays.depthwise_conv2d(self, x, ones, window, None)
+    def slice(self, x: Tensor, slices: Slices) -> Tensor:
+        return x[(slice(None), *(slice(*limits) for limits in slices))]
+
+    def upsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return ops.repeat(ops.repeat(x, size[0], axis=1), size[1], axis=2)
+
+    def _window_sum(self, x: Tensor, pool: Pool) -> Tensor:
+        """Sums under the window, a depthwise convolution with ones, times the border factors."""
+        assert pool.window is not None
+        ones = ops.ones((*pool.window.size, x.shape[-1], 1), dtype=x.dtype)
+        total = FloatArrays.depthwise_conv2d(self, x, ones, pool.window, None)
+        factors = pool.border_factors(x.shape[1:3])
+        return total if factors is None else total * ops.cast(factors, x.dtype)
 
 
 class SimArrays(FloatArrays):
@@ -285,8 +175,8 @@ class SimArrays(FloatArrays):
     def dense(self, x: Tensor, weights: Tensor) -> Tensor:
         return super().dense(self._carry(x), self._carry(weights))
 
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return super().add(self._carry(x), self._carry(y))
+    def elementwise(self, kind: str, x: Tensor, y: Tensor) -> Tensor:
+        return super().elementwise(kind, self._carry(x), self._carry(y))
 
     def relu(self, x: Tensor, max_value: Tensor | None) -> Tensor:
         return super().relu(x, None if max_value is None else self._carry(max_value))
@@ -295,12 +185,15 @@ class SimArrays(FloatArrays):
         x = ops.cast(x, self.pool_carrier)
         if pool.window is None:
             return ops.sum(x, axis=(1, 2), keepdims=pool.keepdims)
-        return self._window_sum(x, pool.window)
+        return self._window_sum(x, pool)
+
+    def lookup(self, y: Tensor, table: Tensor, qmin: int) -> Tensor:
+        return exact.look_up(y, table, qmin)
 
     def rescale(self, acc: Tensor, params: LayerParams) -> Tensor:
         if self.rescale_carrier == "float64":
             acc = ops.cast(acc, "float64")
-        return rescale(acc, params.scale, params.qmin, params.qmax)
+        return exact.rescale(acc, params.scale, params.qmin, params.qmax)
 
     def _carry(self, x: Tensor) -> Tensor:
         return ops.cast(x, self.carrier)

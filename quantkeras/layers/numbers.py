@@ -13,20 +13,25 @@ class LayerNumbers:
     """The numbers behind one call of a quantized layer, as float32 tensors that hold them exactly.
 
     input_lsbs: value of one integer step of each input, scalar, (c,) or of the full unbatched
-    shape. lsb: value of one accumulator step, the gain left aside. gain: factor ``s * 2**-k`` of
-    the rescale, formats left aside, (c,). step: value of one weight step, (c,), 1 without
-    weights. output_lsb: value of one output step, None for an accumulator. multiplier:
-    ``scale * 2**-shift`` of the rescale; of an accumulator, the value of one step. qmax_value:
-    the ReLU's maximum, in accumulator integers. qkernel, qbias: integers. qpad_value: values on
-    the input's grid that stand around the input.
+    shape; aligned_lsbs: the same after the shift of each input, scalar or (c,). lsb: value of one
+    accumulator step, the gain left aside. gain: factor ``s * 2**-k`` of the rescale, formats left
+    aside, (c,). step: value of one weight step, (c,), 1 without weights. rescaled_lsb: value of one
+    step of what the rescale gives, None for an accumulator. output_lsb: value of one output step,
+    another one where a table follows. multiplier: ``scale * 2**-shift`` of the rescale; of an
+    accumulator, the value of one step. qmax_value: the ReLU's maximum, in accumulator integers.
+    qkernel, qbias: integers. qpad_value: values on the input's grid that stand around the input.
+    table: output integers of the function, (n,) or per channel (n, c).
     """
 
     input_lsbs: list[Tensor]
+    aligned_lsbs: list[Tensor]
     lsb: Tensor
     gain: Tensor
     step: Tensor
+    rescaled_lsb: Tensor | None
     output_lsb: Tensor | None
     multiplier: Tensor
+    table: Tensor | None = None
     qmax_value: Tensor | None = None
     qkernel: Tensor | None = None
     qbias: Tensor | None = None

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.weights import grid_value, raw_steps, search_steps
-from . import keras_arrays as ka
+from . import exact_ops as exact
 from .tensor_format import TensorFormat
 
 Tensor = Any
@@ -35,7 +35,7 @@ MOMENTUM = 0.99
 HYSTERESIS = 0.25
 
 
-class _Quantizer(keras.layers.Layer):
+class Quantizer(keras.layers.Layer):
     """Common to quantizers: float32 throughout, and a range mode that sets trainability."""
 
     def __init__(self, range_mode: str = "frozen", **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class _Quantizer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class OutputQuantizer(_Quantizer):
+class OutputQuantizer(Quantizer):
     """Puts activations on a power-of-two grid, per channel or per tensor.
 
     bits: 2..16; signed: False after a ReLU; per_channel: one frac per last-axis channel, else one
@@ -110,21 +110,26 @@ class OutputQuantizer(_Quantizer):
         self.elements = max(1, math.prod(d or 1 for d in input_shape[1:]))
         self.built = True
 
-    def lsb(self) -> Tensor:
-        """Value of one integer step: a power of two per channel, (c,) or (1,)."""
+    def exponents(self) -> Tensor:
+        """log2 of :meth:`lsb`: integers in floats, (c,) or (1,)."""
         exponent = ops.convert_to_tensor(self.log2_range)
         learned = self.range_mode == "learned"
         if learned:
             size = exponent.shape[0]
             factor = 1 / math.sqrt(self.elements / size * self.qmax)
-            ceiling = ka.ceil_through(ka.scale_gradient(exponent, factor))
+            ceiling = exact.ceil_through(exact.scale_gradient(exponent, factor))
         else:
             ceiling = ops.ceil(exponent)
         if self.per_channel:
             highest = ops.stop_gradient(ops.max(ceiling))
             ceiling = ops.maximum(ceiling, highest - self.max_spread)
-        exponents = ceiling - self.value_bits
-        return ka.power_of_two_through(exponents) if learned else ka.power_of_two(exponents)
+        return ceiling - self.value_bits
+
+    def lsb(self) -> Tensor:
+        """Value of one integer step: a power of two per channel, (c,) or (1,)."""
+        if self.range_mode == "learned":
+            return exact.power_of_two_through(self.exponents())
+        return exact.power_of_two(self.exponents())
 
     def tensor_format(self, shape: tuple[int | None, ...], producer: str) -> TensorFormat:
         """Format of a tensor of that unbatched shape that the layer ``producer`` quantizes here."""
@@ -158,7 +163,7 @@ class OutputQuantizer(_Quantizer):
     def call(self, values: Tensor) -> Tensor:
         """Round values to the grid and saturate."""
         lsb = self.lsb()
-        return ka.round_through(values / lsb, self.qmin, self.qmax) * lsb
+        return exact.round_through(values / lsb, self.qmin, self.qmax) * lsb
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -195,7 +200,8 @@ class InputQuantizer(OutputQuantizer):
         return self.tensor_format(shape, self.name)
 
     def float_call(self, values: Tensor) -> Tensor:
-        """The unquantized meaning."""
+        """The unquantized meaning, float32 of whatever type the input has."""
+        values = ops.cast(values, "float32")
         return values if self.integer_input else values * self.scale
 
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
@@ -222,123 +228,31 @@ class Dequantizer(keras.layers.Layer):
     """Marks the way back to float. Values pass unchanged: they are floats on a grid already.
 
     In the integer program this is where an integer is multiplied by its float32 scale. reasons:
-    why the layers behind it are float, layer name -> sentence, for reports.
+    why the layers behind it are float, layer name -> sentence, for reports. provenance: where the
+    layers of the model come from, see :mod:`quantkeras.provenance`; JSON-able, {} if not known.
     """
 
-    def __init__(self, reasons: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        reasons: Mapping[str, str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.reasons = dict(reasons or {})
+        self.set_provenance(provenance or {})
+
+    def set_provenance(self, config: Mapping[str, Any]) -> None:
+        """Keep it as a whole: Keras would follow each list and dict in an ordinary attribute."""
+        self.provenance = MappingProxyType(dict(config))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "reasons": dict(self.reasons)}
+        own = {"reasons": dict(self.reasons), "provenance": dict(self.provenance)}
+        return {**super().get_config(), **own}
 
     def call(self, values: Tensor) -> Tensor:
         return values
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class WeightQuantizer(_Quantizer):
-    """Symmetric quantization of weights, per output channel.
-
-    bits: 2..8 or 16; scale_bits: width of the hardware multiplier; method: how :meth:`fit` finds
-    the step, ``"max"`` (no weight saturates) or ``"mse"`` (least squared error). The step of
-    channel c is ``gain[c] * area`` with ``gain = s * 2**-k``, s an integer of scale_bits bits with
-    its top bit set, chosen *before* the weights are rounded to it: the rescale has no gain error.
-    ``area`` is the number of elements that an average pooling behind the layer adds up (else 1).
-
-    Weights: ``raw_gain`` (c,): the gain wished for, put on the grid by rounding up; ``factor``
-    (c,): what training multiplies it by (1 until then).
-    """
-
-    def __init__(
-        self, bits: int = 8, scale_bits: int = 8, method: str = "max", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bits = bits
-        self.scale_bits = scale_bits
-        self.method = method
-
-    @property
-    def qmax(self) -> int:
-        """Largest weight integer; the smallest is its negative."""
-        return 2 ** (self.bits - 1) - 1
-
-    def build(self, input_shape: Any) -> None:
-        """input_shape: (weights per output channel, output channels)."""
-        self.fan_in, channels = input_shape
-        self.raw_gain = self.add_weight(
-            name="raw_gain", shape=(channels,), initializer="ones", trainable=False
-        )
-        self.factor = self.add_weight(name="factor", shape=(channels,), initializer="ones")
-        self.built = True
-
-    def gain(self, floor: Tensor | None, unit: Tensor | None) -> Tensor:
-        """Multiplier ``s * 2**-k`` per channel (c,), float32, exact.
-
-        floor: (c,) lower limit: below it the bias would not fit its accumulator. unit: power of
-        two, (c,) or (1,), of which it must be a multiple. Nothing here is divided by a constant,
-        which a graph compiler may turn into an inexact product.
-        """
-        factor = ops.convert_to_tensor(self.factor)
-        learned = self.range_mode == "learned"
-        if learned:
-            factor = ka.scale_gradient(factor, 1 / math.sqrt(self.fan_in * self.qmax))
-        gain = self.raw_gain * ops.abs(factor)
-        if floor is not None:
-            gain = ops.maximum(gain, floor)
-        return grid_above(gain, self.scale_bits, unit, learned)
-
-    def fit(self, kernel: np.ndarray, area: int) -> None:
-        """Set the gain for a kernel (..., c)."""
-        axes = (kernel.ndim - 1,)
-        if self.method == "mse":
-            step = grid_value(*search_steps(kernel, self.bits, axes, self.scale_bits))
-        else:
-            step = raw_steps(kernel, self.bits, axes)
-        self.raw_gain.assign((step / np.float32(area)).astype(np.float32))
-        self.factor.assign(np.ones(step.shape, np.float32))
-
-    def integers(self, kernel: Tensor, step: Tensor) -> Tensor:
-        """Integers of a kernel (..., c): ``round(kernel / step)``, saturated."""
-        return ka.round_through(kernel / step, -self.qmax, self.qmax)
-
-    def follow(self, kernel: Tensor, area: int) -> None:
-        """Moving mode: the largest magnitude of each channel of a kernel (..., c) still fits."""
-        largest = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1)))
-        wished = ops.stop_gradient(largest) / float(self.qmax * area)
-        self.raw_gain.assign(ops.where(largest > 0, wished, self.raw_gain))
-
-    def call(self, kernel: Tensor) -> Tensor:
-        """The kernel on its grid, as values."""
-        step = self.gain(None, None)
-        return self.integers(kernel, step) * step
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"bits": self.bits, "scale_bits": self.scale_bits, "method": self.method}
-        return {**super().get_config(), **own}
-
-
-def grid_above(
-    x: Tensor, scale_bits: int, unit: Tensor | None = None, with_gradient: bool = False
-) -> Tensor:
-    """Smallest ``s * 2**-k >= x`` with s of scale_bits bits that is a multiple of ``unit``.
-
-    unit: a power of two, or None. The gradient, if asked for, is 1. Only exact operations: a
-    power-of-two table, products by powers of two, ceil. A power of two is itself.
-    """
-
-    def on_grid(x: Tensor) -> tuple[Tensor, Any]:
-        step = ka.power_of_two_below(ops.maximum(x, 2.0**-100)) * 2.0 ** (1 - scale_bits)
-        if unit is not None:
-            step = ops.maximum(step, unit)
-
-        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            return args[0] if upstream is None else upstream
-
-        return ops.ceil(x / step) * step, grad
-
-    return ops.custom_gradient(on_grid)(x) if with_gradient else on_grid(x)[0]

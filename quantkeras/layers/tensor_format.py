@@ -16,6 +16,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from sanitize.keras_io.opaque import OperationLayer
+
 from ..errors import QuantizationError
 from ..numerics.formats import Format
 
@@ -142,6 +144,12 @@ def _moved(operation: Any) -> Callable[..., Tensor] | None:
             return ops.transpose(ops.broadcast_to(array, source), order)
 
         return permuted
+    if isinstance(operation, OperationLayer) and type(operation.operation).__name__ == "GetItem":
+        (_, key), _ = operation.arguments.value
+        return _sliced(tuple(key)[1:])
+    if isinstance(operation, layers.Cropping2D):
+        (top, bottom), (left, right) = operation.cropping
+        return _sliced((slice(top, -bottom or None), slice(left, -right or None), slice(None)))
     if isinstance(operation, _POSITIONS_JOINING):
         return _keep_channels
     if isinstance(operation, _VALUE_KEEPING):
@@ -152,6 +160,20 @@ def _moved(operation: Any) -> Callable[..., Tensor] | None:
     ):
         return _keep
     return None
+
+
+def _sliced(key: tuple[Any, ...]) -> Callable[..., Tensor]:
+    """key: what follows the batch in ``x[:, ...]``, one entry per axis."""
+
+    def sliced(array: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
+        if array.shape in ((), (1,)):
+            return array
+        if len(array.shape) == 1 and isinstance(key[-1], slice):
+            return array[key[-1]]
+        del target
+        return ops.broadcast_to(array, source)[key]
+
+    return sliced
 
 
 _VALUE_KEEPING = (
@@ -165,5 +187,5 @@ _VALUE_KEEPING = (
 _POSITIONS_JOINING = (
     keras.layers.MaxPooling2D,
     keras.layers.ZeroPadding2D,
-    keras.layers.Cropping2D,
+    keras.layers.UpSampling2D,
 )

@@ -10,10 +10,10 @@ import numpy as np
 from keras import ops
 
 from ..numerics.layer import LayerParams
-from . import keras_arrays as ka
+from . import exact_ops as exact
 from .hardware_layer import HardwareLayer, deserialized
 from .numbers import LayerNumbers
-from .quantizers import WeightQuantizer
+from .weight_quantizer import WeightQuantizer
 
 Tensor = Any
 
@@ -67,6 +67,10 @@ class WeightedLayer(HardwareLayer):
         """Inverse of :meth:`channel_last`."""
         return flat
 
+    def core_kernel(self, kernel: Tensor) -> Tensor:
+        """The kernel as the core's kind of :class:`LayerSpec` takes it."""
+        return kernel
+
     def along_input(self, ratio: np.ndarray) -> np.ndarray:
         """An array per input channel in a shape that divides the kernel."""
         return ratio.reshape(-1, 1)
@@ -99,20 +103,20 @@ class WeightedLayer(HardwareLayer):
         """Set the weight ranges for the present kernel."""
         kernel = ops.convert_to_numpy(self.channel_last(ops.convert_to_tensor(self.kernel)))
         self.weight_quantizer.fit(kernel, self.pool_area)
-        self._choose_carriers()
+        self.choose_carriers()
 
-    def _choose_carriers(self) -> None:
+    def choose_carriers(self) -> None:
         """float32 where it costs nothing: no step is enlarged, no gain loses bits that count."""
         self.carrier = self.rescale_carrier = "float32"
-        if not ka.float64_available():
+        if not exact.float64_available():
             return
         input_lsb = self.input_formats[0].lsb()
-        lsb = self._accumulator_lsb([input_lsb])
+        lsb = self._accumulator_lsb(self._aligned_lsbs([input_lsb]))
         gain = self._natural_gain(lsb, None)
         if not self._always_narrow():
             doubling = self._doubling(self._step(gain), lsb, input_lsb)
             self.carrier = "float64" if float(ops.max(doubling)) > 1 else "float32"
-        quantizer = self.output_quantizer
+        quantizer = self.rescale_quantizer
         if quantizer is not None and quantizer.value_bits > 8:
             self.carrier = "float64"  # the limit of the bias would show in so many bits
         if self.carrier == "float64" or self.sums_in_float64:
@@ -122,6 +126,8 @@ class WeightedLayer(HardwareLayer):
             self.rescale_carrier = "float32" if bits >= 2 ** (FLOAT32_GAIN_BITS - 1) else "float64"
 
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
+        if self.function is not None:
+            return self._scale_function(factor)
         flat = ops.convert_to_numpy(self.channel_last(ops.convert_to_tensor(self.kernel)))
         scaled = (flat * factor).astype(np.float32)
         self.kernel.assign(self.kernel_shaped(ops.convert_to_tensor(scaled)))
@@ -149,23 +155,24 @@ class WeightedLayer(HardwareLayer):
     def numbers(self, training: bool | None = False) -> LayerNumbers:
         numbers = super().numbers(training)
         flat = self.channel_last(ops.convert_to_tensor(self.kernel))
-        numbers.qkernel = self.kernel_shaped(self.weight_quantizer.integers(flat, numbers.step))
+        kernel = self.kernel_shaped(self.weight_quantizer.integers(flat, numbers.step))
+        numbers.qkernel = self.core_kernel(kernel)
         if self.bias is not None:
             bias = self.bias / (numbers.step * numbers.lsb)
-            numbers.qbias = ka.round_through(bias, -WIDE_BIAS_LIMIT, WIDE_BIAS_LIMIT)
+            numbers.qbias = exact.round_through(bias, -WIDE_BIAS_LIMIT, WIDE_BIAS_LIMIT)
         if self.has_pad_value:
             source = self.input_formats[0]
             low, high = source.limits
             lsb = numbers.input_lsbs[0]
             if len(lsb.shape) > 1:  # differs by position: the coarsest is on the grid of all
                 lsb = ops.max(lsb, axis=tuple(range(len(lsb.shape) - 1)))
-            rounded = ops.clip(ka.round_half_up(self.pad_value / lsb), low, high) * lsb
+            rounded = ops.clip(exact.round_half_up(self.pad_value / lsb), low, high) * lsb
             numbers.qpad_value = ops.stop_gradient(rounded)
         return numbers
 
-    def _accumulator_lsb(self, lsbs: list[Tensor]) -> Tensor:
+    def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
         """Input channels are summed, so they are aligned to the finest of them: a scalar."""
-        return ops.min(lsbs[0])
+        return [ops.min(lsbs[0])]
 
     def _present_gain(
         self, lsb: Tensor, guarded: list[Tensor] | None, unit: Tensor | None
@@ -190,8 +197,8 @@ class WeightedLayer(HardwareLayer):
         the integers are at most half a unit above their 2**j-th part each.
         """
         kernel = ops.abs(ops.stop_gradient(ops.convert_to_tensor(self.kernel)))
-        flat = ka.round_half_up(self.channel_last(kernel) / ops.stop_gradient(step))
-        wide = "float64" if ka.float64_available() else "float32"
+        flat = exact.round_half_up(self.channel_last(kernel) / ops.stop_gradient(step))
+        wide = "float64" if exact.float64_available() else "float32"
         area = 1 if self.sums_in_float64 else self.pool_area
         largest = ops.cast(input_lsb * float(self.input_formats[0].largest * area), wide)
         lsb = ops.cast(lsb, wide)
@@ -199,7 +206,7 @@ class WeightedLayer(HardwareLayer):
         sums = ops.reshape(self.weight_sums(weights, largest), (-1,)) / lsb
         halves = 0.5 * self.weight_quantizer.fan_in * ops.max(largest) / ops.min(lsb)
         ratio = ops.cast(sums / ops.maximum(PRODUCT_LIMIT - halves, 1.0), "float32")
-        grown = 2 * ka.power_of_two_below(ops.maximum(ratio, 1.0))
+        grown = 2 * exact.power_of_two_below(ops.maximum(ratio, 1.0))
         return ops.where(sums <= PRODUCT_LIMIT, ops.ones_like(grown), grown)
 
     def _step(self, gain: Tensor) -> Tensor:
@@ -214,7 +221,7 @@ class WeightedLayer(HardwareLayer):
 
     def float_params(self) -> LayerParams:
         params = super().float_params()
-        params.weights = ops.convert_to_tensor(self.kernel)
+        params.weights = self.core_kernel(ops.convert_to_tensor(self.kernel))
         params.bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
         params.pad_value = self.pad_value if self.has_pad_value else None
         return params

@@ -139,6 +139,23 @@ def test_decision_7_add_and_concatenate_of_formats_per_channel():
     assert any(f is not None and f.frac.size > 1 for f in program.formats.values())
 
 
+def test_decision_7_formats_per_channel_survive_what_only_moves():
+    """Slices, repeated pixels and permutations carry a frac per channel with them."""
+    image = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="a")(image)
+    x = layers.UpSampling2D(2)(x[:, 1:, ::2, ::-1])
+    turned = layers.Permute((2, 1, 3))(x)
+    gates = layers.GlobalAveragePooling2D(keepdims=True)(turned)
+    x = layers.Multiply()([layers.Cropping2D(1)(turned), gates])
+    x = layers.Maximum()([x, x[..., ::-1]])
+    model = keras.Model(image, layers.Conv2D(2, 1)(x))
+    model.get_layer("a").kernel.assign(RNG.normal(size=(3, 3, 3, 4)) * [0.1, 1.0, 9.0, 2.0])
+    samples = RNG.normal(size=(16, 6, 6, 3)).astype(np.float32)
+    program = assert_exact(quantize(model, samples=samples), samples)
+    moves = [layer for layer in program.layers if layer.spec.kind in ("slice", "upsample")]
+    assert len(moves) == 4 and all(layer.output_format.frac.size > 1 for layer in moves)
+
+
 def test_decision_11_gradients_stop_outside_the_range_and_ranges_move():
     layer = QuantizedReLU(output_quantizer=OutputQuantizer(4, signed=False), name="layer")
     inputs = keras.Input((2,))

@@ -1,19 +1,25 @@
-"""The law: predict of a quantized model and of its program are the same, whatever the network."""
+"""The law: predict of a quantized model and of its program are the same, whatever the network.
+
+And what the quantized model means without rounding is still the float model.
+"""
 
 import warnings
 
 import keras
+import numpy as np
 import pytest
-from exactness import assert_exact
+from exactness import as_numpy, assert_exact, without_tail
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 from random_networks import Network, networks
 
 from quantkeras.api import quantize
+from quantkeras.calibration.float_view import float_view
 from quantkeras.conversion import convert
 from quantkeras.errors import AccumulatorTooWide, QuantizationError
-from quantkeras.layers import Dequantizer
 from quantkeras.params import QuantizationParams
+from sanitize import evaluate, sanitize_graph
+from sanitize.keras_io import read_keras
 
 PARAMS = st.builds(
     QuantizationParams,
@@ -25,6 +31,7 @@ PARAMS = st.builds(
     input_bits=st.sampled_from([4, 8, 8, 16]),
     scale_bits=st.sampled_from([1, 4, 8, 8, 16]),
     weight_range=st.sampled_from(["minmax", "mse"]),
+    ranges=st.sampled_from(["frozen", "frozen", "moving", "learned"]),
 )
 
 
@@ -36,8 +43,9 @@ def check(network: Network, params: QuantizationParams, graph: bool) -> None:
     note(f"{network}\n{params}")
     model, samples = network.build(), network.samples()
     feed = samples if len(samples) > 1 else samples[0]
+    check_sanitized(model, samples)
     with warnings.catch_warnings():
-        # A softmax in the middle, or what no rule could fold: the rest is still exact.
+        # What no rule could fold, or a slope per position: the rest is still exact.
         warnings.filterwarnings("ignore", message=r".*stay float")
         try:
             quantized = quantize(model, params, feed)
@@ -46,6 +54,8 @@ def check(network: Network, params: QuantizationParams, graph: bool) -> None:
         except QuantizationError as error:
             assert "nothing in model" in str(error)
             return
+    if params.scale_bits >= 8:
+        check_meaning(model, quantized, feed)
     if convert(quantized).float_tail:
         # The float tail is not in the program: compare what comes before it.
         assert_exact(without_tail(quantized), feed, graph=graph, eager=not graph)
@@ -53,26 +63,46 @@ def check(network: Network, params: QuantizationParams, graph: bool) -> None:
         assert_exact(quantized, feed, graph=graph, eager=not graph)
 
 
-def without_tail(model):
-    """The model up to its Dequantizers."""
-    ends = [layer.output for layer in model.layers if isinstance(layer, Dequantizer)]
-    return keras.Model(model.input, ends)
+def outputs_of(model, feed):
+    return [as_numpy(y) for y in keras.tree.flatten(model(feed, training=False))]
+
+
+def assert_close(wanted, found, tolerance):
+    for a, b in zip(wanted, found, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * max(np.abs(a).max(), 1e-3)
+
+
+def check_sanitized(model, samples):
+    """The rules keep the function."""
+    graph, _ = sanitize_graph(read_keras(model))
+    wanted = outputs_of(model, samples if len(samples) > 1 else samples[0])
+    assert_close(wanted, keras.tree.flatten(evaluate(graph, samples)), 1e-3)
+
+
+def check_meaning(model, quantized, feed):
+    """Blocks, filled ranges and all: without rounding it is the float model.
+
+    But for the 1/n of average poolings, which has scale_bits bits.
+    """
+    found = outputs_of(float_view(quantized), feed)
+    assert_close(outputs_of(model, feed), found, 0.05)
 
 
 @settings(max_examples=15, phases=PHASES)
-@given(networks, PARAMS)
+@given(networks(), PARAMS)
 def test_random_networks_eagerly(network, params):
     check(network, params, graph=False)
 
 
 @settings(max_examples=5, phases=PHASES)
-@given(networks)
+@given(networks())
 def test_random_networks_in_graph(network):
     check(network, QuantizationParams(), graph=True)
 
 
 @pytest.mark.slow
 @settings(max_examples=200, phases=PHASES)
-@given(networks, PARAMS)
+@given(networks(), PARAMS)
 def test_many_random_networks(network, params):
     check(network, params, graph=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -36,7 +37,9 @@ class LayerHarness:
     rectified: whether its output is unsigned; signed_inputs: sign of each input's format;
     input_bits: width of each input; widths: (weight bits, output bits, per channel) to sweep;
     accumulator: no output quantizer; tolerance: of the 16-bit meaning, relative to the maximum;
-    eager_training: train without a compiled step, which takes longer to make than to run.
+    eager_training: train without a compiled step, which takes longer to make than to run;
+    function: an element-wise function at the end of the layer; table_signed: the sign of what
+    enters it.
     """
 
     layer: ClassVar[Any] = None
@@ -49,6 +52,8 @@ class LayerHarness:
     accumulator: ClassVar[bool] = False
     tolerance: ClassVar[float] = 2e-3
     eager_training: ClassVar[bool] = True
+    function: ClassVar[Mapping[str, Any] | None] = None
+    table_signed: ClassVar[bool] = True
 
     # -- making the case ---------------------------------------------------------------------
 
@@ -70,6 +75,10 @@ class LayerHarness:
     def quantized(self, weight_bits: int, bits: int, per_channel: bool, mode: str) -> Any:
         """The layer itself."""
         arguments = dict(self.arguments)
+        if self.function is not None:
+            arguments["function"] = self.function
+            arguments["table_quantizer"] = table_quantizer(bits, self.table_signed, mode)
+            per_channel = per_channel and self.function["function"] == "prelu"
         if not self.accumulator:
             arguments["output_quantizer"] = OutputQuantizer(
                 bits, signed=not self.rectified, per_channel=per_channel, range_mode=mode
@@ -103,6 +112,8 @@ class LayerHarness:
 
     def randomize(self, layer: Any) -> None:
         rng = self.rng
+        if layer.function is not None and layer.function.is_prelu:
+            layer.alpha.assign(rng.uniform(-0.5, 1.0, layer.alpha.shape))
         if isinstance(layer, WeightedLayer):
             shape = layer.kernel.shape
             fan_in = np.prod(shape) / layer.core_channels()
@@ -199,6 +210,11 @@ class LayerHarness:
         assert_exact(model, x, graph=False)
 
 
+def table_quantizer(bits: int, signed: bool, mode: str) -> OutputQuantizer:
+    """For what enters a table, as wide as the builder of quantized models makes it."""
+    return OutputQuantizer(min(max(bits, 8), 12), signed=signed, per_channel=False, range_mode=mode)
+
+
 def save(model: Any, path: Any) -> None:
     """Save; Keras warns that .h5 is old, which is no fault of the model."""
     with warnings.catch_warnings():
@@ -214,12 +230,12 @@ def scaled_inputs(model: Any, arrays: list[np.ndarray]) -> Any:
 
 
 def input_gradients(model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Gradient of the sum of squared outputs to each input."""
+    """Gradient of the sum of squared outputs to each input, in training (tables have no other)."""
     tf = pytest.importorskip("tensorflow")
     xs = [tf.constant(x) for x in arrays]
     with tf.GradientTape() as tape:
         tape.watch(xs)
-        loss = ops.sum(ops.square(model(xs if len(xs) > 1 else xs[0], training=False)))
+        loss = ops.sum(ops.square(model(xs if len(xs) > 1 else xs[0], training=True)))
     return [as_numpy(g) for g in tape.gradient(loss, xs)]
 
 

@@ -6,8 +6,10 @@ import pytest
 from exactness import as_numpy
 from keras import layers
 
+from quantkeras.build import layer_node
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import InputQuantizer, QuantizedDense, QuantizedReLU, format_of
+from sanitize.keras_io import read_keras, write_keras
 
 STEPS = np.array([0.25, 0.5, 1.0])
 
@@ -40,6 +42,8 @@ FULL = np.broadcast_to(STEPS, (4, 5, 3))
         (layers.MaxPooling2D(2), np.broadcast_to(STEPS, (2, 2, 3))),
         (layers.ZeroPadding2D(1), np.broadcast_to(STEPS, (6, 7, 3))),
         (layers.Dropout(0.5), FULL),
+        (layers.UpSampling2D((2, 1)), np.broadcast_to(STEPS, (8, 5, 3))),
+        (layers.Cropping2D(((1, 0), (2, 1))), np.broadcast_to(STEPS, (3, 2, 3))),
     ],
 )
 def test_formats_follow_movements(movement, expected):
@@ -51,7 +55,43 @@ def test_formats_follow_two_movements():
     np.testing.assert_array_equal(steps(moved), FULL.transpose(2, 0, 1).transpose(2, 1, 0))
 
 
-@pytest.mark.parametrize("layer", [layers.MaxPooling2D(2), layers.ZeroPadding2D(1)])
+def test_formats_follow_a_crop_of_moved_channels():
+    moved = layers.Cropping2D(((1, 0), (0, 2)))(layers.Permute((3, 1, 2))(quantized()))
+    np.testing.assert_array_equal(steps(moved), FULL.transpose(2, 0, 1)[1:, :2])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        (slice(1, None), slice(None, None, 2)),
+        (..., slice(None, None, -1)),
+        (..., slice(1, 2)),
+        (..., 0),
+        (slice(None), 2, slice(0, 2)),
+        (-1,),
+    ],
+)
+@pytest.mark.parametrize("dims", [None, (3, 1, 2)])
+def test_formats_follow_slices(key, dims):
+    """As the writer of models writes them."""
+    inputs = keras.Input((4, 5, 3))
+    x = inputs if dims is None else layers.Permute(dims)(inputs)
+    graph = read_keras(keras.Model(inputs, x[(slice(None), *key)]))
+    source = next(iter(graph))
+    quantizer = InputQuantizer(bits=8)
+    node = layer_node(quantizer, "steps", (source.name,), (4, 5, 3))
+    moves = [
+        n.with_(inputs=("steps",) if n.inputs == (source.name,) else n.inputs) for n in [*graph][1:]
+    ]
+    written = write_keras(graph.with_nodes([source, node, *moves]))
+    quantizer.set_range(STEPS * 128)
+    wanted = FULL if dims is None else FULL.transpose(2, 0, 1)
+    np.testing.assert_array_equal(steps(written.outputs[0]), wanted[key])
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.MaxPooling2D(2), layers.ZeroPadding2D(1), layers.UpSampling2D(2)]
+)
 def test_positions_of_unlike_formats_are_not_joined(layer):
     tensor = layer(layers.Permute((3, 1, 2))(quantized()))
     with pytest.raises(QuantizationError, match="differ by position.*per_channel=False"):

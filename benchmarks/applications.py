@@ -1,0 +1,122 @@
+"""Does every convolutional network of keras.applications become integers, exactly?
+
+    python benchmarks/applications.py [--models MobileNetV2 ...] [--samples N] [--json FILE]
+
+Each network is built at a small input size with random weights and BatchNormalization statistics,
+sanitized, quantized with 8 bits on random images, converted, and compared with its program in every
+integer of every layer. `sanitize` is the largest difference between the logits of the float model
+and of its sanitized copy, in parts of the largest, both in float64; `layers`, `integer` and `float`
+count layers of the network, nested ones too; `hardware` those of the program.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from typing import Any
+
+import measuring
+from measuring import in_fresh_process, report
+
+SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+"""Height and width of the images where 32 is not enough."""
+
+NETWORKS = (
+    "Xception", "VGG16", "VGG19", "ResNet50", "ResNet101", "ResNet152", "ResNet50V2",
+    "ResNet101V2", "ResNet152V2", "InceptionV3", "InceptionResNetV2", "MobileNet", "MobileNetV2",
+    "MobileNetV3Small", "MobileNetV3Large", "DenseNet121", "DenseNet169", "DenseNet201",
+    "NASNetMobile", "NASNetLarge", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2",
+    "EfficientNetB3", "EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7",
+    "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3",
+    "EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L",
+)  # fmt: skip
+CLASSES = 10
+GOAL = 1e-4
+HEADER = ("model", "layers", "integer", "float", "hardware", "sanitize", "exact", "seconds", "")
+
+
+def application(name: str) -> dict[str, Any]:
+    """Build one network and measure all of it; call in a process of its own."""
+    import keras
+    import numpy as np
+
+    from model_zoo.batchnorm_statistics import randomize_batchnorm
+    from quantkeras import convert, coverage, quantize, verify
+
+    keras.utils.set_random_seed(0)
+    size = SIZES.get(name, 32)
+    images = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(size, size, 3), classes=CLASSES)
+    randomize_batchnorm(model, 0, images.astype(np.float32))
+    start = time.perf_counter()
+    error = _sanitize_error(model, images[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the table says what stays float
+        quantized = quantize(model, samples=images[:16])
+    program = convert(quantized)
+    verified = verify(quantized, program, images[16:18])
+    report = coverage(quantized)
+    counts = report.counts()
+    return {
+        "model": name,
+        "layers": len(report.layers),
+        "float": counts.get("float", 0) + counts.get("partly", 0),
+        "integer": counts.get("integer", 0),
+        "hardware": len(program.layers),
+        "error": error,
+        "exact": verified.exact,
+        "elements": verified.elements,
+        "seconds": time.perf_counter() - start,
+        "float_layers": [layer.name for layer in report.layers if layer.reason],
+    }
+
+
+def _sanitize_error(model: Any, images: Any) -> float:
+    """How far the logits of the sanitized Keras model are from those of the model, both computed
+    in float64: random networks magnify the rounding of float32, by a hundred times and more.
+    """
+    from quantkeras import sanitize
+    from sanitize.keras_io import read_keras
+    from sanitize.verify import largest_differences, run_for_comparison, saturated
+
+    found = []
+    for graph in (read_keras(model), read_keras(sanitize(model))):
+        inputs = dict.fromkeys(graph.inputs, images)
+        found.append(run_for_comparison(graph, inputs, saturated(graph)))
+    return float(largest_differences(*found).max())
+
+
+def main() -> None:
+    """Measure, print the table."""
+    parser = measuring.arguments(__doc__)
+    parser.add_argument("--models", nargs="+", choices=NETWORKS, default=NETWORKS)
+    chosen = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    rows, figures = [], []
+    for name in chosen.models:
+        found = in_fresh_process(application, name)
+        figures.append(found)
+        good = found["exact"] and found["error"] <= GOAL
+        rows.append(
+            (
+                name,
+                str(found["layers"]),
+                str(found["integer"]),
+                str(found["float"]),
+                str(found["hardware"]),
+                f"{found['error']:.0e}",
+                "yes" if found["exact"] else "NO",
+                f"{found['seconds']:.0f}",
+                "met" if good else "MISSED",
+            )
+        )
+        print(*rows[-1], flush=True)
+    report("keras.applications as integer programs, 8 bits", HEADER, rows)
+    print(measuring.machine_line())
+    measuring.write_json(chosen.json, {"applications": figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""What became of a model: coverage layer by layer, and drawings of its graph."""
+
+from .coverage import Coverage, LayerCoverage, coverage, planned_coverage
+from .plot import plot_graph
+
+__all__ = ["Coverage", "LayerCoverage", "coverage", "plot_graph", "planned_coverage"]

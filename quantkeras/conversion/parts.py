@@ -1,0 +1,32 @@
+"""The integer parts of a quantized model: those that float layers separate."""
+
+from __future__ import annotations
+
+from sanitize.graph import Graph, producer_of
+
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer
+
+
+def integer_parts(graph: Graph) -> dict[str, int]:
+    """Name of each node that handles integers, its Dequantizers included -> number of its part.
+
+    Part 0 begins at the inputs of the model; each InputQuantizer behind float layers begins a new
+    part, numbered above all parts that it depends on. Other nodes belong to the last of the parts
+    that they read.
+    """
+    depth: dict[str, int] = {}
+    integer: dict[str, int] = {}
+    for node in graph:
+        read = [producer_of(value) for value in node.inputs]
+        layer = node.attrs.get("layer")
+        depth[node.name] = max((depth[name] for name in read), default=0)
+        if isinstance(layer, InputQuantizer):
+            depth[node.name] += graph[read[0]].kind != "input"
+            integer[node.name] = depth[node.name]
+        elif isinstance(layer, HardwareLayer | Dequantizer):
+            integer[node.name] = depth[node.name]
+        elif read and node.kind != "opaque" and all(name in integer for name in read):
+            ended = any(isinstance(graph[name].attrs.get("layer"), Dequantizer) for name in read)
+            if not ended:
+                integer[node.name] = depth[node.name]
+    return integer

@@ -1,0 +1,167 @@
+"""Exact operations in keras.ops, with the gradients that training needs.
+
+A graph compiler may turn ``1 / x`` and a division by a constant into a product with an approximate
+reciprocal. So nothing here is divided but by a tensor, and no reciprocal is taken.
+
+Rounding passes gradients straight through inside the clipping range and stops them outside
+(Bengio, Leonard, Courville 2013; arXiv:1308.3432).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+_MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of an IEEE float32
+
+
+def float64_available() -> bool:
+    """Whether the backend computes in float64 (JAX does not unless told to)."""
+    return keras.backend.backend() != "jax"
+
+
+def power_of_two(exponent: Tensor) -> Tensor:
+    """``2**exponent``, exact, for integers -126..127 stored in floats (values beyond are clipped).
+
+    Written into the bits of the float, as ``pow`` and ``exp2`` are not promised to be exact.
+    """
+    biased = ops.clip(exponent, -126, 127) + float(_EXPONENT_BIAS)
+    return ops.view(ops.cast(biased * 2.0**_MANTISSA_BITS, "int32"), "float32")
+
+
+def power_of_two_below(x: Tensor) -> Tensor:
+    """The largest power of two that is at most x, exact, for x in 2**-126..2**127."""
+    bits = ops.view(x, "int32")
+    return ops.view(ops.bitwise_and(bits, -(2**_MANTISSA_BITS)), "float32")
+
+
+def round_half_up(x: Tensor) -> Tensor:
+    """Exact half up: ``floor(x) + (x - floor(x) >= 1/2)``; ``floor(x + 1/2)`` can round twice."""
+    low = ops.floor(x)
+    return low + ops.cast(x - low >= 0.5, x.dtype)
+
+
+def round_through(x: Tensor, low: float, high: float) -> Tensor:
+    """Round half up and saturate to low..high; the gradient is 1 inside the range, 0 outside."""
+
+    @ops.custom_gradient
+    def quantize(x: Tensor) -> tuple[Tensor, Any]:
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            g = args[0] if upstream is None else upstream
+            inside = ops.logical_and(x >= low - 0.5, x < high + 0.5)
+            return g * ops.cast(inside, g.dtype)
+
+        return ops.clip(round_half_up(x), low, high), grad
+
+    return quantize(x)
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x unchanged; its gradient times ``factor``."""
+
+    @ops.custom_gradient
+    def scaled(x: Tensor) -> tuple[Tensor, Any]:
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return (args[0] if upstream is None else upstream) * factor
+
+        return ops.copy(x), grad
+
+    return scaled(ops.copy(x))  # x may be a variable, which a custom gradient refuses
+
+
+def ceil_through(x: Tensor) -> Tensor:
+    """Round up to an integer; the gradient is 1 (Jain et al. 2020, arXiv:1903.08066, eq. 6)."""
+
+    @ops.custom_gradient
+    def ceil(x: Tensor) -> tuple[Tensor, Any]:
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return args[0] if upstream is None else upstream
+
+        return ops.ceil(x), grad
+
+    return ceil(x)
+
+
+def power_of_two_through(exponent: Tensor) -> Tensor:
+    """:func:`power_of_two` with the gradient of ``2**exponent``."""
+
+    @ops.custom_gradient
+    def power(exponent: Tensor) -> tuple[Tensor, Any]:
+        result = power_of_two(exponent)
+
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return (args[0] if upstream is None else upstream) * result * float(np.log(2))
+
+        return result, grad
+
+    return power(exponent)
+
+
+def rescale(acc: Tensor, multiplier: Tensor, qmin: int, qmax: int) -> Tensor:
+    """``saturate(floor(acc * multiplier + 1/2))`` exactly, with gradients to both arguments.
+
+    acc: integers times a power of two; multiplier: scalar or (c,), such that the products are
+    multiples of some 2**-e. In float64 they are exact below 2**53 steps. In float32 the caller
+    promises ``e <= 24 - b`` for an output of b value bits (:func:`float32_unit`): then a product
+    inside the output range has at most 24 bits and is exact, as is the sum with 1/2; one outside
+    may be rounded, but rounding keeps the order, so it saturates to the same end.
+    """
+
+    @ops.custom_gradient
+    def saturating(acc: Tensor, multiplier: Tensor) -> tuple[Tensor, Any]:
+        rounded = ops.cast(ops.floor(acc * ops.cast(multiplier, acc.dtype) + 0.5), "float32")
+        # An unsigned output has no negative accumulators: one comparison is enough.
+        result = ops.minimum(rounded, qmax) if qmin == 0 else ops.clip(rounded, qmin, qmax)
+
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            g = args[0] if upstream is None else upstream
+            inside = g * ops.cast(ops.equal(rounded, result), g.dtype)
+            to_acc = ops.cast(inside * multiplier, acc.dtype)
+            return to_acc, _sum_to(inside * ops.cast(acc, g.dtype), multiplier)
+
+        return result, grad
+
+    return saturating(acc, multiplier)
+
+
+def float32_unit(value_bits: int) -> float:
+    """The multiplier of integers must be a multiple of this for :func:`rescale` in float32."""
+    return 2.0 ** (value_bits - 24)
+
+
+def _sum_to(gradient: Tensor, like: Tensor) -> Tensor:
+    """Sum a gradient over the axes along which ``like`` was broadcast."""
+    rank = len(like.shape)
+    leading = tuple(range(len(gradient.shape) - rank))
+    summed = ops.sum(gradient, axis=leading) if leading else gradient
+    ones = tuple(i for i, n in enumerate(like.shape) if n == 1 and summed.shape[i] != 1)
+    return ops.sum(summed, axis=ones, keepdims=True) if ones else summed
+
+
+def look_up(y: Tensor, table: Tensor, qmin: int) -> Tensor:
+    """``table[y - qmin]``; table (n,), or per channel (n, c). No gradient."""
+    index = ops.cast(y, "int32") - qmin
+    if len(table.shape) == 1:
+        return ops.take(table, index)
+    channels = table.shape[1]
+    return ops.take(ops.reshape(table, (-1,)), index * channels + ops.arange(channels))
+
+
+def look_up_through(x: Tensor, y: Tensor, table: Tensor, slopes: Tensor, qmin: int) -> Tensor:
+    """``table[y - qmin]``, with the gradient ``slopes[y - qmin]`` to x, the value of integer y."""
+
+    @ops.custom_gradient
+    def entries(x: Tensor) -> tuple[Tensor, Any]:
+        del x
+
+        def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            return (args[0] if upstream is None else upstream) * look_up(y, slopes, qmin)
+
+        return look_up(y, table, qmin), grad
+
+    return entries(x)

@@ -1,0 +1,37 @@
+"""What all the quantized layers of a model have: quantizers, carriers to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .hardware_layer import HardwareLayer
+from .merges import ElementwiseLayer
+from .quantizers import InputQuantizer
+from .weighted_layer import WeightedLayer
+
+
+def choose_carriers(layers: Iterable[Any]) -> None:
+    """Let each layer that joins tensors element by element choose carriers for the present ranges.
+
+    Weighted layers choose theirs when their weights are fitted.
+    """
+    layers = list(layers)
+    can_move = any(quantizer.range_mode != "frozen" for quantizer in quantizers_of(layers))
+    for layer in layers:
+        if isinstance(layer, ElementwiseLayer):
+            layer.choose_carriers(can_move)
+
+
+def quantizers_of(layers: Iterable[Any]) -> list[Any]:
+    """The quantizers of a model's layers whose ranges are calibrated or trained."""
+    found: list[Any] = []
+    for layer in layers:
+        if isinstance(layer, InputQuantizer) and not layer.integer_input:
+            found.append(layer)
+        if isinstance(layer, HardwareLayer):
+            own = (layer.table_quantizer, layer.output_quantizer)
+            found += [quantizer for quantizer in own if quantizer is not None]
+        if isinstance(layer, WeightedLayer):
+            found.append(layer.weight_quantizer)
+    return found

@@ -1,0 +1,142 @@
+"""The quantized layers that join tensors: element by element, or by concatenation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..numerics.layer import LayerSpec
+from . import exact_ops as exact
+from .hardware_layer import HardwareLayer, per_channel
+from .quantizers import PACKAGE
+from .weighted_layer import FLOAT32_LIMIT
+
+Tensor = Any
+
+register = keras.saving.register_keras_serializable
+
+
+class ElementwiseLayer(HardwareLayer):
+    """Two or more tensors, element by element: shifted to a common frac first, but for a product.
+
+    carrier: the type of the result. How far the steps of the inputs lie apart is not bounded, hence
+    float64, unless :meth:`choose_carriers` finds them close and they cannot move.
+    """
+
+    kind = ""
+
+    def __init__(self, *args: Any, carrier: str | None = None, **kwargs: Any) -> None:
+        widest = "float64" if exact.float64_available() else "float32"
+        self.carrier = carrier or widest
+        super().__init__(*args, **{"rescale_carrier": widest, **kwargs})
+
+    def core_spec(self) -> LayerSpec:
+        return LayerSpec(self.kind)
+
+    def largest_result(self, magnitudes: list[float]) -> float:
+        """The largest magnitude that comes of aligned integers of these magnitudes."""
+        return sum(magnitudes)
+
+    def choose_carriers(self, ranges_can_move: bool) -> None:
+        """float32 for the core and the rescale where the present formats prove it exact."""
+        if not exact.float64_available():
+            return
+        self.carrier = self.rescale_carrier = "float64"
+        quantizer = self.rescale_quantizer
+        if ranges_can_move or quantizer is None:
+            return
+        formats = self.input_formats
+        lsbs = [f.lsb() for f in formats]
+        aligned = self._aligned_lsbs(lsbs)
+        magnitudes = [
+            float(ops.max(x / target)) * f.largest
+            for x, target, f in zip(lsbs, aligned, formats, strict=True)
+        ]
+        if max(self.largest_result(magnitudes), *magnitudes) >= FLOAT32_LIMIT:
+            return
+        self.carrier = "float32"
+        lsb = self._accumulator_lsb(aligned)
+        unit = quantizer.lsb() * exact.float32_unit(quantizer.value_bits) / lsb
+        whole = self.gain / unit
+        if not self.sums_in_float64 and bool(ops.all(ops.equal(whole, ops.floor(whole)))):
+            self.rescale_carrier = "float32"
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "carrier": self.carrier}
+
+
+@register(PACKAGE)
+class QuantizedAdd(ElementwiseLayer, keras.layers.Add):
+    """Add [max pool] [ReLU] [average pool]."""
+
+    kind = "add"
+
+
+@register(PACKAGE)
+class QuantizedSubtract(ElementwiseLayer, keras.layers.Subtract):
+    """Subtract [max pool] [ReLU] [average pool]."""
+
+    kind = "subtract"
+
+
+@register(PACKAGE)
+class QuantizedMaximum(ElementwiseLayer, keras.layers.Maximum):
+    """Maximum [max pool] [ReLU] [average pool]."""
+
+    kind = "maximum"
+
+    def largest_result(self, magnitudes: list[float]) -> float:
+        return max(magnitudes)
+
+
+@register(PACKAGE)
+class QuantizedMinimum(ElementwiseLayer, keras.layers.Minimum):
+    """Minimum [max pool] [ReLU] [average pool]."""
+
+    kind = "minimum"
+
+    def largest_result(self, magnitudes: list[float]) -> float:
+        return max(magnitudes)
+
+
+@register(PACKAGE)
+class QuantizedMultiply(ElementwiseLayer, keras.layers.Multiply):
+    """Multiply [max pool] [ReLU] [average pool]: a product of integers, steps multiply as well."""
+
+    kind = "multiply"
+
+    def largest_result(self, magnitudes: list[float]) -> float:
+        return math.prod(magnitudes)
+
+    def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
+        return [per_channel(lsb) for lsb in lsbs]
+
+    def _accumulator_lsb(self, aligned: list[Tensor]) -> Tensor:
+        return aligned[0] * aligned[1]
+
+
+@register(PACKAGE)
+class QuantizedConcatenate(HardwareLayer, keras.layers.Concatenate):
+    """Concatenate; each channel is shifted from its own format into the output's."""
+
+    def core_spec(self) -> LayerSpec:
+        return LayerSpec("concat", axis=self.axis if self.axis < 0 else self.axis - 1)
+
+    def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
+        if not self.joins_channels:
+            return super()._aligned_lsbs(lsbs)
+        return [
+            ops.broadcast_to(per_channel(lsb), shape[-1:])
+            for lsb, shape in zip(lsbs, self._input_shapes, strict=True)
+        ]
+
+    def _accumulator_lsb(self, aligned: list[Tensor]) -> Tensor:
+        return ops.concatenate(aligned) if self.joins_channels else aligned[0]
+
+    @property
+    def joins_channels(self) -> bool:
+        """Whether the inputs are joined along the last axis."""
+        return self.core_spec().axis in (-1, len(self._input_shapes[0]) - 1)

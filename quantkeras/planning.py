@@ -1,0 +1,186 @@
+"""Decides for every node of a sanitized float graph: integer or float, and in which block."""
+
+from __future__ import annotations
+
+from sanitize.graph import Graph, Node, producer_of
+
+from .chains import chains_of, moved_outputs
+from .layers.element_function import minimum_of
+from .params import QuantizationParams
+from .plan import ASKED, MERGES, MOVEMENTS, STANDALONE, WEIGHTED, Block, FloatNode, Plan, only_moves
+
+FINAL_FUNCTIONS = ("softmax", "activation", "identity", "reshape", "flatten")
+
+
+def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
+    """Decide for every node of a sanitized graph; see :mod:`quantkeras.plan`."""
+    reasons = _float_reasons(graph, qparams)
+    integer = {node.name for node in graph if node.name not in reasons}
+    needed = _needed_as_integers(graph, integer)
+    chains = chains_of(graph, integer, needed)
+    for name in integer - needed - moved_outputs(graph, chains):
+        node = graph[name]
+        if only_moves(node) or node.kind == "input":
+            reasons[name] = "nothing behind it is integer"
+    quantized = _quantized_outputs(graph, chains, needed)
+    blocks: dict[str, Block] = {}
+    members: dict[str, Block] = {}
+    unsigned: set[str] = set()
+    for node in graph:
+        if node.name in chains:
+            chain = chains[node.name]
+            block = _block(graph, chain, quantized[node.name], unsigned, qparams)
+            blocks[node.name] = block
+            members.update({member.name: block for member in chain})
+            if not block.signed:
+                unsigned.add(block.output)
+        elif only_moves(node) and node.inputs and producer_of(node.inputs[0]) in unsigned:
+            unsigned.add(node.name)
+    moves = frozenset(
+        n.name for n in graph if only_moves(n) and n.name not in members | reasons.keys()
+    )
+    inputs = tuple(name for name in graph.inputs if name not in reasons)
+    floats = tuple(
+        FloatNode(graph[name], reason, _is_final_function(graph, graph[name]))
+        for name, reason in reasons.items()
+        if graph[name].kind not in ("input", "identity")
+    )
+    flowing = frozenset(members) | moves | frozenset(inputs)
+    requantized = frozenset(
+        value
+        for name in (*(block.core.name for block in blocks.values()), *moves)
+        for value in graph[name].inputs
+        if producer_of(value) in reasons
+    )
+    return Plan(graph, blocks, members, moves, inputs, floats, requantized, flowing)
+
+
+def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
+    """Why each node that cannot be integer cannot, in topological order.
+
+    Behind a layer that is float because the user asked for it, integers begin again.
+    """
+    reasons: dict[str, str] = {}
+    asked: set[str] = set()
+    for node in graph:
+        settings = qparams.for_layer(node.name, node.kind, source=node.source)
+        stopping = [v for v in node.inputs if producer_of(v) in reasons.keys() - asked]
+        behind = stopping[0] if stopping else None
+        own = ASKED if settings.float else _refusal(graph, node)
+        if settings.float and behind is None:
+            asked.add(node.name)
+        if behind is not None:
+            reasons[node.name] = f"behind {producer_of(behind)!r}, which is float"
+            if own is not None and graph[behind].kind == "input":
+                reasons[node.name] = own
+        elif own is not None:
+            reasons[node.name] = own
+    return reasons
+
+
+def _refusal(graph: Graph, node: Node) -> str | None:
+    """One sentence why no hardware layer does this node; None if one does."""
+    if node.kind == "opaque":
+        layer = node.attrs.get("operator") or type(node.attrs["layer"]).__name__
+        why = str(node.attrs.get("reason", ""))
+        # That its class is unknown is said already.
+        told = f" ({why})" if why and not why.startswith(layer) else ""
+        return (
+            f"{layer} has no integer form here{told}; replace it by supported layers, or "
+            "name it in float_layers to go on in integers behind it"
+        )
+    if node.kind == "batchnorm":
+        return "a BatchNormalization that could not be folded has no integer form"
+    if node.kind not in ("input", *WEIGHTED, *MERGES, *STANDALONE, *MOVEMENTS):
+        return f"{node.kind} has no integer form"
+    if None in node.shape:
+        return f"its shape {node.shape} is not fixed; give the model a fixed input size"
+    if node.kind == "activation":
+        return _refused_function(graph, node)
+    if node.kind == "pad" and node.attrs.get("value", 0.0) != 0.0:
+        return f"it pads with {node.attrs['value']:g}, and integers with zeros only"
+    if node.kind in ("multiply", "subtract") and len(node.inputs) != 2:
+        return f"it takes {len(node.inputs)} inputs, and a hardware layer two"
+    return None
+
+
+def _refused_function(graph: Graph, node: Node) -> str | None:
+    """Why an element-wise function gets no table; None if it does."""
+    if _is_final_function(graph, node):
+        return "the function at the end of the model is left to the application"
+    alpha = node.weights.get("alpha")
+    if alpha is not None and alpha.size not in (1, alpha.shape[-1]):
+        return "its slope differs between positions, and tables between channels only"
+    return None
+
+
+def _needed_as_integers(graph: Graph, integer: set[str]) -> set[str]:
+    """Nodes from which integers reach the arithmetic of some block."""
+    needed: set[str] = set()
+    for node in reversed(graph.nodes):
+        passive = only_moves(node) or node.kind == "input"
+        if node.name in integer and (not passive or node.name in needed):
+            needed.add(node.name)
+            needed.update(producer_of(value) for value in node.inputs)
+    return needed & integer
+
+
+def _quantized_outputs(
+    graph: Graph, chains: dict[str, tuple[Node, ...]], needed: set[str]
+) -> dict[str, bool]:
+    """Whether each block, by core, must put its output on a grid: integers read it."""
+    members = {node.name: name for name, chain in chains.items() for node in chain}
+    result = {}
+    for name, chain in chains.items():
+        output = chain[-1].name
+        readers = [u for u in graph.consumers(output) if members.get(u.name) != name]
+        result[name] = any(u.name in members or u.name in needed for u in readers)
+    for node in graph:
+        if node.share is not None and node.name in result:
+            sites = [s.name for s in graph.sites(node.share) if s.name in result]
+            shared = any(result[s] for s in sites)
+            result.update(dict.fromkeys(sites, shared))
+    return result
+
+
+def _block(
+    graph: Graph,
+    chain: tuple[Node, ...],
+    quantized: bool,
+    unsigned: set[str],
+    qparams: QuantizationParams,
+) -> Block:
+    core = chain[0]
+    settings = qparams.for_layer(
+        core.name,
+        core.kind,
+        first=core.kind in WEIGHTED and _follows_input(graph, core),
+        last=not quantized,
+        source=[name for node in chain for name in node.source],
+    )
+    rectified = any(node.kind == "relu" for node in chain)
+    positive = all(producer_of(v) in unsigned for v in core.inputs)
+    signed = not (rectified or (positive and core.kind not in (*WEIGHTED, "subtract")))
+    table_signed = signed
+    function = next((node for node in chain if node.kind == "activation"), None)
+    if function is not None:
+        signed = minimum_of(function.attrs, not table_signed) < 0
+    ends_plain = function is None and (signed or not quantized)
+    bits = settings.output_bits if ends_plain else settings.activation_bits
+    quantized = quantized or bits is not None
+    return Block(chain, quantized, bits or 0, signed, settings, table_signed)
+
+
+def _follows_input(graph: Graph, node: Node) -> bool:
+    """Whether only movements lie between a graph input and this node."""
+    source = graph[node.inputs[0]]
+    while only_moves(source):
+        source = graph[source.inputs[0]]
+    return source.kind == "input"
+
+
+def _is_final_function(graph: Graph, node: Node) -> bool:
+    """Whether this is (part of) a softmax, sigmoid or the like at the very end of the model."""
+    if node.kind not in FINAL_FUNCTIONS:
+        return False
+    return all(_is_final_function(graph, user) for user in graph.consumers(node.name))

@@ -1,0 +1,124 @@
+"""Where the layers of a quantized model come from: the layers of the user's model, by their names.
+
+Rules merge, split and drop layers before any is quantized. What became of which is known when the
+model is quantized; a :class:`Provenance` keeps it, and travels in the quantized model's first
+Dequantizer, so that a model that was saved and loaded can still be explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from sanitize.graph import Node
+from sanitize.keras_io.read import is_graph_model
+from sanitize.log import Log, layer_of
+
+from .layers import Dequantizer, InputQuantizer
+from .plan import Plan
+
+INPUT = "InputLayer"
+"""Type of the layers that only stand for an input."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the layers of a quantized model stand for.
+
+    layers: layers of the user's model, name -> type, in their order; those of nested models are
+    named 'inner/layer'. sources: name of each layer of the quantized model -> the user's layers
+    that it computes, first the one that it is named after. floats: names of those that stay float
+    -> the reason. log: the rewrites that went before.
+    """
+
+    layers: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]]
+    floats: Mapping[str, str] = field(default_factory=dict)
+    log: Log = field(default_factory=Log)
+
+    def to_config(self) -> dict[str, Any]:
+        """All of it as JSON-able values; pairs in lists, as order counts."""
+        return {
+            "layers": [list(pair) for pair in self.layers.items()],
+            "sources": [[name, list(source)] for name, source in self.sources.items()],
+            "floats": [list(pair) for pair in self.floats.items()],
+            "log": self.log.to_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Provenance:
+        """The reverse of to_config."""
+        return cls(
+            dict(config["layers"]),
+            {name: tuple(source) for name, source in config["sources"]},
+            dict(config["floats"]),
+            Log.from_config(config["log"]),
+        )
+
+
+def trace(layers: Mapping[str, str], plan: Plan, log: Log) -> Provenance:
+    """What becomes of layers (name -> type, without inputs) by a plan for their sanitized graph."""
+    sources: dict[str, tuple[str, ...]] = {}
+    for name in plan.inputs:
+        sources[quantized_name(f"{name}/quantizer")] = plan.graph[name].source
+    for block in plan.blocks.values():
+        sources[quantized_name(block.name)] = _sources(block.nodes)
+    moves = [node for node in plan.graph if node.name in plan.movements]
+    for node in [*moves, *(entry.node for entry in plan.floats)]:
+        sources[quantized_name(node.name)] = _sources((node,))
+    floats = {
+        quantized_name(entry.node.name): (
+            f"{entry.node.attrs.get('function', entry.node.kind)} at the end"
+            if entry.expected
+            else entry.reason
+        )
+        for entry in plan.floats
+    }
+    inputs = {layer: INPUT for name in plan.graph.inputs for layer in plan.graph[name].source}
+    return Provenance({**inputs, **layers}, sources, floats, log)
+
+
+def quantized_name(node: str) -> str:
+    """What the layer of the quantized model that is made of a node is called."""
+    return node.replace("/", "_")
+
+
+def _sources(nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    """The user's layers behind a layer: first the one that it is named after."""
+    every = dict.fromkeys(layer for node in nodes for layer in node.source)
+    first = layer_of(nodes[0].name, nodes[0].source)
+    return tuple(dict.fromkeys([*([first] if first in every else []), *every]))
+
+
+def layer_types(model: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, type) of each layer and bare operation of a model but its inputs; nested models are
+    opened.
+    """
+    parts = model.layers if isinstance(model, keras.Sequential) else model.operations
+    for part in parts:
+        if is_graph_model(part):
+            yield from layer_types(part, f"{prefix}{part.name}/")
+        elif not isinstance(part, keras.layers.InputLayer):
+            yield prefix + part.name, type(part).__name__
+
+
+def attach(model: Any, provenance: Provenance) -> None:
+    """Keep it in a quantized model: with its first Dequantizer."""
+    found = next((layer for layer in model.layers if isinstance(layer, Dequantizer)), None)
+    if found is not None:
+        found.set_provenance(provenance.to_config())
+
+
+def provenance_of(model: Any) -> Provenance:
+    """That of a quantized model; where none was kept, each layer stands for itself."""
+    dequantizers = [layer for layer in model.layers if isinstance(layer, Dequantizer)]
+    for layer in dequantizers:
+        if layer.provenance:
+            return Provenance.from_config(layer.provenance)
+    own = [x for x in model.layers if not isinstance(x, Dequantizer | InputQuantizer)]
+    floats = {name: reason for layer in dequantizers for name, reason in layer.reasons.items()}
+    layers = {layer.name: type(layer).__name__ for layer in own}
+    return Provenance(layers, {name: (name,) for name in layers}, floats)

@@ -1,0 +1,41 @@
+"""Average pooling over padded borders, where fewer elements are under the window."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from exactness import as_numpy, assert_exact
+from harness import LayerHarness
+
+from quantkeras.layers import QuantizedAdd, QuantizedAveragePooling2D
+from quantkeras.numerics.windows import Pool, Window
+
+
+class TestAveragePoolingSame(LayerHarness):
+    layer = QuantizedAveragePooling2D
+    arguments = {"pool_size": 3, "strides": 2, "padding": "same"}
+    tolerance = 1e-2  # 1/n has scale_bits bits
+
+
+class TestAddAveragePoolingSame(LayerHarness):
+    layer = QuantizedAdd
+    arguments = {"relu": True, "pool": Pool("average", Window((3, 2), (1, 3), "same"))}
+    shapes = ((5, 6, 3), (5, 6, 3))
+    rectified = True
+    tolerance = 1e-2
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 3), (2, 5), (4, 1)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_borders_of_every_parity(size, padding):
+    for strides, shape in itertools.product([(1, 1), (2, 3), (3, 2)], [(5, 6), (6, 5), (7, 7)]):
+        case = type(f"Case{size}{strides}{shape}{padding}", (LayerHarness,), {})()
+        type(case).layer, type(case).shapes = QuantizedAveragePooling2D, ((*shape, 2),)
+        arguments = {"pool_size": size, "strides": strides, "padding": padding}
+        type(case).arguments = arguments
+        model, (x,) = case.model(), case.samples()
+        assert_exact(model, x, graph=False)
+        wanted = as_numpy(keras.layers.AveragePooling2D(**arguments)(x))
+        found = as_numpy(model.get_layer("layer").float_call(x))
+        np.testing.assert_allclose(found, wanted, rtol=2**-7, atol=1e-6)

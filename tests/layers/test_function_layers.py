@@ -1,0 +1,241 @@
+"""Element-wise functions by table, alone and behind other layers: see harness.py."""
+
+import keras
+import numpy as np
+import pytest
+from exactness import as_numpy, assert_exact
+from harness import LayerHarness, save
+from keras import ops
+
+from quantkeras.layers import (
+    QuantizedActivation,
+    QuantizedAdd,
+    QuantizedAveragePooling2D,
+    QuantizedConcatenate,
+    QuantizedConv2D,
+    QuantizedConv2DTranspose,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    QuantizedGlobalAveragePooling2D,
+    QuantizedMultiply,
+    QuantizedReLU,
+)
+from quantkeras.layers.element_function import minimum_of, value_rows
+from quantkeras.numerics.windows import Pool, Window
+from sanitize.activations import FUNCTIONS, PARAMETERS
+from sanitize.user_functions import UserFunction, register_function, unregister_function
+
+MAP = (5, 6, 3)
+WIDTHS = tuple((8, bits, True) for bits in (2, 3, 5, 7, 16))
+TABLE = 5e-3  # what enters a table has 12 bits at most
+
+
+@keras.saving.register_keras_serializable("test_function_layers")
+def wobble(x):
+    """A function that no table of names holds."""
+    return x * ops.sigmoid(1.7 * x) + 0.1 * ops.sin(3.0 * x)
+
+
+class FunctionCase(LayerHarness):
+    """What the cases here share."""
+
+    tolerance = TABLE
+
+
+class TestSilu(FunctionCase):
+    eager_training = False
+    layer = QuantizedActivation
+    function = {"function": "silu"}
+    widths = WIDTHS
+
+
+class TestSigmoidOfUnsigned(FunctionCase):
+    layer = QuantizedActivation
+    function = {"function": "sigmoid"}
+    signed_inputs = (False,)
+    table_signed = False
+    rectified = True
+
+
+class TestPrelu(FunctionCase):
+    eager_training = False
+    layer = QuantizedActivation
+    function = {"function": "prelu"}
+    widths = (*WIDTHS, (8, 8, False))
+
+
+class TestUserFunction(FunctionCase):
+    layer = QuantizedActivation
+    function = {"function": "user", "user": UserFunction.of_keras("wobble", wobble)}
+
+
+class TestConv2DSilu(FunctionCase):
+    eager_training = False
+    layer = QuantizedConv2D
+    arguments = {"filters": 4, "kernel_size": 3, "padding": "same"}
+    function = {"function": "silu"}
+
+
+class TestConv2DPreluMaxPool(FunctionCase):
+    layer = QuantizedConv2D
+    arguments = {
+        "filters": 4,
+        "kernel_size": 2,
+        "pool": Pool("max", Window((2, 2), (2, 2), "same")),
+    }
+    function = {"function": "prelu"}
+
+
+class TestConv2DTanhAveragePool(FunctionCase):
+    layer = QuantizedConv2D
+    arguments = {"filters": 3, "kernel_size": 2, "pool": Pool("global_average")}
+    function = {"function": "tanh"}
+    tolerance = 1e-2
+
+
+class TestConv2DTransposeGelu(FunctionCase):
+    layer = QuantizedConv2DTranspose
+    arguments = {"filters": 3, "kernel_size": 2, "strides": 2}
+    function = {"function": "gelu", "approximate": False}
+    shapes = ((3, 3, 2),)
+
+
+class TestDepthwiseHardSilu(FunctionCase):
+    layer = QuantizedDepthwiseConv2D
+    arguments = {"kernel_size": 3, "strides": 2, "padding": "same"}
+    function = {"function": "hard_silu"}
+
+
+class TestDenseSoftplus(FunctionCase):
+    layer = QuantizedDense
+    arguments = {"units": 5}
+    shapes = ((9,),)
+    function = {"function": "softplus"}
+    rectified = True
+
+
+class TestAddLeaky(FunctionCase):
+    layer = QuantizedAdd
+    shapes = (MAP, MAP)
+    function = {"function": "leaky_relu", "negative_slope": 0.2}
+
+
+class TestMultiplyTanh(FunctionCase):
+    layer = QuantizedMultiply
+    shapes = (MAP, (1, 1, 3))
+    function = {"function": "tanh"}
+
+
+class TestConcatenatePrelu(FunctionCase):
+    layer = QuantizedConcatenate
+    shapes = ((4, 5, 2), (4, 5, 3))
+    signed_inputs = (True, False)
+    function = {"function": "prelu"}
+
+
+class TestReLUSqrt(FunctionCase):
+    """A function whose slope is infinite at zero, and has no value below."""
+
+    layer = QuantizedReLU
+    arguments = {"max_value": 3.0}
+    function = {"function": "power", "exponent": 0.5}
+    table_signed = False
+    rectified = True
+    tolerance = 2e-2  # steep at zero
+
+
+class TestAveragePoolingElu(FunctionCase):
+    layer = QuantizedAveragePooling2D
+    arguments = {"pool_size": 3, "strides": 2, "padding": "same"}
+    function = {"function": "elu", "alpha": 1.0}
+    tolerance = 1e-2
+
+
+class TestGlobalAveragePoolingSigmoid(FunctionCase):
+    layer = QuantizedGlobalAveragePooling2D
+    function = {"function": "hard_sigmoid"}
+    rectified = True
+    tolerance = 1e-2
+
+
+# -- every function, once ---
+
+CHOSEN = {
+    "clip": {"low": -0.4, "high": 0.9},
+    "general_relu": {"max_value": 1.1, "negative_slope": 0.2, "threshold": 0.3},
+    "threshold": {"threshold": 0.2, "default_value": 0.1},
+    "power": {"exponent": 2.0},
+}
+POSITIVE_ONLY = {"sqrt", "rsqrt", "log", "log1p", "log2", "log10", "reciprocal"}
+NAMES = sorted(FUNCTIONS.keys() - {"user"})
+
+
+def attributes(name):
+    return {"function": name, **PARAMETERS.get(name, {}), **CHOSEN.get(name, {})}
+
+
+def function_case(name, positive):
+    """A QuantizedActivation of that function; positive: its inputs are 0.5 and more."""
+    attrs = attributes(name)
+    unsigned = minimum_of(attrs, positive) >= 0
+    case = type(f"Case{name}", (LayerHarness,), {"layer": QuantizedActivation})()
+    type(case).function, type(case).rectified = attrs, unsigned
+    type(case).signed_inputs, type(case).table_signed = (not positive,), not positive
+    if positive:
+        type(case).samples = lambda self, count=6: [
+            np.abs(x) + 0.5 for x in LayerHarness.samples(self, count)
+        ]
+    return case
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_function_is_exact_and_means_what_keras_computes(name, tmp_path):
+    case = function_case(name, name in POSITIVE_ONLY)
+    (x,) = case.samples()
+    model = case.model()
+    program = assert_exact(model, x, graph=False)
+    assert np.ptp(program.run_integers(x)) > 1
+    save(model, tmp_path / "net.keras")
+    loaded = keras.models.load_model(tmp_path / "net.keras", compile=False)
+    np.testing.assert_array_equal(as_numpy(loaded(x)), as_numpy(model(x)))
+    if name in ("hard_sigmoid_keras2", "gelu", "general_relu", "clip", "power", "threshold"):
+        return  # under another name in Keras; the reader's tests compare them
+    layer, direct = model.get_layer("layer"), getattr(keras.ops, name, None)
+    direct = direct or getattr(keras.activations, name)
+    if name == "leaky_relu":
+        wanted = direct(x, negative_slope=0.2)
+    elif name == "exponential":
+        wanted = np.exp(x)
+    else:
+        wanted = direct(x)
+    np.testing.assert_allclose(as_numpy(layer.float_call(x)), as_numpy(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_loaded_user_function_predicts_before_anything_else_ran(suffix, tmp_path):
+    """Its table cannot be made inside the graph of `predict`."""
+    case = TestUserFunction()
+    model, (x,) = case.model(), case.samples()
+    wanted = as_numpy(model(x))
+    save(model, tmp_path / f"net{suffix}")
+    value_rows.cache_clear()
+    loaded = keras.models.load_model(tmp_path / f"net{suffix}", compile=False)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), wanted)
+
+
+def test_a_registered_formula_is_what_the_table_holds():
+    """In float64, where the Keras function has float32."""
+    register_function("wobble", lambda x: x / (1 + np.exp(-1.7 * x)) + 0.1 * np.sin(3.0 * x))
+    try:
+        case = type("Registered", (LayerHarness,), {"layer": QuantizedActivation})()
+        user = UserFunction.of_keras("wobble", wobble)
+        type(case).function = {"function": "user", "user": user}
+        model, (x,) = case.model(), case.samples()
+        assert_exact(model, x, graph=False)
+        clone = keras.models.clone_model(model)
+        clone.set_weights(model.get_weights())
+        np.testing.assert_array_equal(as_numpy(clone(x)), as_numpy(model(x)))
+        kept = clone.get_layer("layer").function.attrs["user"]
+        assert kept.formula is user.formula
+    finally:
+        unregister_function("wobble")

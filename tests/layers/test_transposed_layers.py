@@ -1,0 +1,121 @@
+"""Quantized transposed convolutions: full harness cases, and a sweep of geometries."""
+
+import keras
+import numpy as np
+import pytest
+from exactness import as_numpy, assert_exact
+from harness import LayerHarness
+
+from quantkeras.layers import QuantizedConv2DTranspose, QuantizedDepthwiseConv2DTranspose
+from quantkeras.numerics.windows import Pool, Window
+from sanitize.keras_io.depthwise_transpose import DepthwiseConv2DTranspose
+
+
+class TestConv2DTranspose(LayerHarness):
+    eager_training = False
+    layer = QuantizedConv2DTranspose
+    arguments = {"filters": 4, "kernel_size": 3, "strides": 2, "padding": "same"}
+    shapes = ((4, 5, 3),)
+    widths = ((2, 8, True), (4, 4, False), (6, 3, True), (16, 8, True), (8, 16, False))
+
+
+class TestConv2DTransposeReLUMaxPool(LayerHarness):
+    layer = QuantizedConv2DTranspose
+    arguments = {
+        "filters": 3,
+        "kernel_size": (2, 3),
+        "strides": (3, 1),
+        "relu": True,
+        "max_value": 0.9,
+        "pool": Pool("max", Window((2, 3), (2, 1), "same")),
+    }
+    shapes = ((3, 4, 2),)
+    signed_inputs = (False,)
+    rectified = True
+
+
+class TestConv2DTransposeAverage(LayerHarness):
+    layer = QuantizedConv2DTranspose
+    arguments = {
+        "filters": 3,
+        "kernel_size": 4,
+        "strides": 2,
+        "padding": "same",
+        "relu": True,
+        "pool": Pool("global_average"),
+    }
+    shapes = ((3, 4, 2),)
+    rectified = True
+    tolerance = 1e-2
+
+
+class TestConv2DTransposeAccumulator(LayerHarness):
+    layer = QuantizedConv2DTranspose
+    arguments = {"filters": 2, "kernel_size": 2, "strides": 2, "use_bias": False}
+    shapes = ((3, 4, 3),)
+    accumulator = True
+
+
+class TestDepthwiseConv2DTranspose(LayerHarness):
+    eager_training = False
+    layer = QuantizedDepthwiseConv2DTranspose
+    arguments = {"kernel_size": 3, "strides": 2, "padding": "same", "depth_multiplier": 2}
+    shapes = ((4, 5, 3),)
+    widths = ((2, 8, True), (4, 4, False), (6, 3, True), (16, 8, True), (8, 16, False))
+
+
+class TestDepthwiseConv2DTransposeReLU(LayerHarness):
+    layer = QuantizedDepthwiseConv2DTranspose
+    arguments = {"kernel_size": (1, 4), "strides": (2, 3), "relu": True, "use_bias": False}
+    shapes = ((3, 4, 2),)
+    rectified = True
+
+
+GEOMETRIES = [
+    # kernel, strides, padding, output padding, dilation
+    ((3, 3), (1, 1), "same", None, (1, 1)),
+    ((3, 2), (1, 1), "valid", None, (1, 1)),
+    ((4, 4), (2, 2), "same", None, (1, 1)),
+    ((3, 5), (2, 2), "valid", None, (1, 1)),
+    ((2, 2), (2, 2), "same", None, (1, 1)),
+    ((5, 2), (2, 3), "same", None, (1, 1)),
+    ((2, 1), (3, 2), "valid", None, (1, 1)),
+    ((1, 1), (2, 2), "same", None, (1, 1)),
+    ((2, 2), (3, 3), "same", None, (1, 1)),
+    ((1, 2), (3, 3), "valid", None, (1, 1)),
+    ((3, 3), (2, 2), "same", (1, 1), (1, 1)),
+    ((3, 3), (2, 2), "same", (0, 1), (1, 1)),
+    ((3, 4), (3, 2), "valid", (1, 0), (1, 1)),
+    ((3, 3), (3, 3), "same", (2, 0), (1, 1)),
+    ((3, 2), (1, 1), "same", None, (2, 3)),
+    ((3, 3), (1, 1), "valid", None, (2, 2)),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("depthwise", [False, True], ids=["full", "depthwise"])
+def test_geometries_mean_what_the_stock_layers_compute_and_are_exact(geometry, depthwise):
+    kernel, strides, padding, extra, dilation = geometry
+    arguments = {
+        "kernel_size": kernel,
+        "strides": strides,
+        "padding": padding,
+        "output_padding": extra,
+        "dilation_rate": dilation,
+    }
+    case = type(f"Case{geometry}", (LayerHarness,), {"shapes": ((4, 5, 3),)})()
+    if depthwise:
+        type(case).layer, stock = QuantizedDepthwiseConv2DTranspose, DepthwiseConv2DTranspose
+    else:
+        type(case).layer, stock = QuantizedConv2DTranspose, keras.layers.Conv2DTranspose
+        arguments["filters"] = 4
+    type(case).arguments = arguments
+    model, (x,) = case.model(), case.samples()
+    layer, original = model.get_layer("layer"), stock(**arguments)
+    original.build(x.shape)
+    original.set_weights([layer.kernel, layer.bias])
+    wanted = as_numpy(original(x))
+    np.testing.assert_allclose(as_numpy(layer.float_call(x)), wanted, atol=1e-5)
+    assert layer.compute_output_shape((None, 4, 5, 3)) == (None, *wanted.shape[1:])
+    program = assert_exact(model, x, graph=False)
+    assert program.layers[0].output_shape == wanted.shape[1:]
