@@ -14,7 +14,7 @@ from sanitize.graph import Graph
 from .analysis import coverage, plot_graph
 from .build import build_model
 from .calibration import calibrate, calibrate_on
-from .conversion import convert, verify
+from .conversion import convert, convert_parts, verify
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network
 from .layers import WeightedLayer
@@ -29,6 +29,7 @@ from .runtime.costs import program_costs
 __all__ = [
     "calibrate",
     "convert",
+    "convert_parts",
     "coverage",
     "load_model",
     "plot_graph",
@@ -98,7 +99,7 @@ def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
     wide = any(layer.carrier == "float64" for layer in weighted)
     if buffer_bits > FLOAT32_BITS and not wide:
         return  # what float32 carries fits
-    costs = program_costs(convert(model)).layers
+    costs = [cost for program in convert_parts(model) for cost in program_costs(program).layers]
     needed = {cost.layer.name: cost.accumulator_bits for cost in costs}
     over = [f"{name!r} needs {bits}" for name, bits in needed.items() if bits > buffer_bits]
     if over:

@@ -13,7 +13,7 @@ from typing import Any
 from sanitize.keras_io import read_keras
 from sanitize.log import Log, shortened
 
-from ..conversion import convert
+from ..conversion import convert_parts
 from ..errors import ModelFileError, QuantizationError
 from ..file_writing import write_text
 from ..layers import HardwareLayer
@@ -198,7 +198,7 @@ def coverage(model: Any, program: Program | None = None, accumulators: bool = Tr
     """What became of each layer of the model that was quantized to ``model``.
 
     It works on loaded models as well. accumulators: say how many bits they need, which takes the
-    program of the model; it is converted for that unless ``program`` gives it. Raises
+    programs of its parts; it is converted for that unless ``program`` gives the one it has. Raises
     QuantizationError for a model without quantized layers.
     """
     layers = getattr(model, "layers", ())
@@ -211,8 +211,9 @@ def coverage(model: Any, program: Program | None = None, accumulators: bool = Tr
     bits: dict[str, int] = {}
     if accumulators:
         try:
-            costs = program_costs(convert(model) if program is None else program)
-            bits = {cost.layer.name: cost.accumulator_bits for cost in costs.layers}
+            programs = convert_parts(model) if program is None else [program]
+            costs = [cost for part in programs for cost in program_costs(part).layers]
+            bits = {cost.layer.name: cost.accumulator_bits for cost in costs}
         except QuantizationError as error:
             notes = (f"widths of accumulators are not known: {error}",)
     parts: dict[str, Part] = {}

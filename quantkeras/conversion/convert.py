@@ -42,17 +42,37 @@ def convert(model: keras.Model, part: int = 0) -> Program:
     Raises QuantizationError for a model without quantized layers, or with a quantized layer whose
     numbers do not fit the hardware layer, and for a part that is not there.
     """
-    graph = read_keras(model)
-    if not any(isinstance(n.attrs.get("layer"), HardwareLayer) for n in graph):
-        raise QuantizationError(
-            f"model {model.name!r} has no quantized layers to convert; call quantize first"
-        )
+    graph = _readable(model)
     parts = integer_parts(graph)
     last = max(parts.values())
     if not 0 <= part <= last:
         raise QuantizationError(
             f"model {model.name!r} has no integer part {part}; the last one is {last}"
         )
+    return _converted(model, graph, parts, part)
+
+
+def convert_parts(model: keras.Model) -> list[Program]:
+    """The program of each integer part of a quantized model that has layers, in their order.
+
+    One program, unless layers are quantized again behind float ones; see :func:`convert`.
+    """
+    graph = _readable(model)
+    parts = integer_parts(graph)
+    busy = {parts[n.name] for n in graph if isinstance(n.attrs.get("layer"), HardwareLayer)}
+    return [_converted(model, graph, parts, part) for part in sorted(busy)]
+
+
+def _readable(model: keras.Model) -> Graph:
+    graph = read_keras(model)
+    if not any(isinstance(n.attrs.get("layer"), HardwareLayer) for n in graph):
+        raise QuantizationError(
+            f"model {model.name!r} has no quantized layers to convert; call quantize first"
+        )
+    return graph
+
+
+def _converted(model: keras.Model, graph: Graph, parts: dict[str, int], part: int) -> Program:
     converter = _Converter(graph, parts, part)
     converter.sources = dict(provenance_of(model).sources)
     for node in graph:
