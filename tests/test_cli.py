@@ -90,14 +90,22 @@ def test_quantize_takes_settings_from_a_file_and_options_above_them(work, capsys
     assert model.get_layer("conv").output_quantizer.bits == 3
 
 
-def test_float_layers_and_missing_samples_are_warnings_and_strict_makes_them_errors(work, capsys):
-    words = ["quantize", "-m", f"{work}/net.h5", "--float_layers", "head,head*"]
+def test_missing_samples_are_a_warning_and_float_layers_are_none(work, capsys):
+    assert main(["quantize", "-m", f"{work}/net.h5", "--float_layers", "head,head*"]) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("quantkeras: warning: No samples were given")
+
+
+def test_what_has_no_integer_form_is_a_warning_and_strict_makes_it_an_error(work, capsys):
+    image = keras.Input((8, 8, 3))
+    shares = keras.layers.Softmax(name="shares")(keras.layers.Conv2D(4, 3, name="conv")(image))
+    outputs = keras.layers.Dense(2, name="head")(keras.layers.Flatten(name="flat")(shares))
+    keras.Model(image, outputs).save(f"{work}/shares.keras")
+    words = ["quantize", "-m", f"{work}/shares.keras"]
     assert main(words) == 0
     warnings = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("quantkeras: warning: ") for line in warnings)
-    assert any("No samples were given" in line for line in warnings)
-    assert any("stay float" in line and "'head'" in line for line in warnings)
-    fails(capsys, [*words, "--strict"], r"stay float.*'head'")
+    assert any("stay float" in line and "'shares'" in line for line in warnings)
+    fails(capsys, [*words, "--strict"], r"stay float.*'shares'")
 
 
 def test_run_gives_the_same_from_a_program_and_a_model(made, work, capsys):

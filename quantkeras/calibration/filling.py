@@ -70,6 +70,22 @@ def fill_range(graph: Graph, name: str, largest: np.ndarray) -> np.ndarray:
     return largest * (change if largest.ndim else change[0])
 
 
+def normalize_integers(graph: Graph, name: str) -> None:
+    """Let the integer input ``name`` stand for values of magnitude 1 if one layer alone reads it.
+
+    Raw pixels of 0..255 make the weights of their layer 256 times smaller than others, and any
+    optimizer with steps of one size for all weights (Adam) destroys them. The integers, their
+    products and the function stay the same: both factors are the same power of two.
+    """
+    found = only_reader(graph, name)
+    if found is None:
+        return
+    reader, path = found
+    factor = _moved(graph[name].attrs["layer"].take_range_of_one(), graph[name], path)
+    assert factor is not None  # it is the same for all channels
+    reader.divide_input(factor)
+
+
 def _wanted_factor(quantizer: OutputQuantizer, largest: np.ndarray) -> np.ndarray:
     wanted = largest / HEADROOM
     exponents = np.ceil(np.log2(wanted) - 1e-6)

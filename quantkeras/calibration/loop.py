@@ -17,7 +17,7 @@ from ..layers import HardwareLayer, InputQuantizer, WeightedLayer, choose_carrie
 from ..layers.element_function import check_exponent
 from ..numerics.shapes import fixed_shape
 from ..progress import progress_bar
-from .filling import fill_range, only_reader
+from .filling import fill_range, normalize_integers, only_reader
 from .float_view import QuantizedValue, float_view, quantized_values
 from .observer import Observer
 from .observers import make_observer
@@ -77,12 +77,12 @@ def calibrate_on(
     model: keras.Model,
     stream: SampleStream,
     observer: ObserverKind | Mapping[str, ObserverKind] = "minmax",
-    choose_input_sign: bool = False,
+    fresh: bool = False,
 ) -> keras.Model:
     """:func:`calibrate` on an open stream.
 
-    choose_input_sign: make float inputs that were never negative unsigned. Only for a model that
-    has not run yet.
+    fresh: the model has not run yet, so what is fixed for good is chosen now: float inputs that
+    were never negative become unsigned, integer ones stand for values of magnitude 1.
     """
     graph = read_keras(model)
     values = quantized_values(graph)
@@ -90,8 +90,12 @@ def calibrate_on(
         raise QuantizationError(
             f"model {model.name!r} has no quantized layers to calibrate; call quantize first"
         )
+    if fresh:
+        for node in graph:
+            if getattr(node.attrs.get("layer"), "integer_input", False):
+                normalize_integers(graph, node.name)
     observers = _observe(model, graph, values, stream, observer)
-    _set_ranges(graph, values, observers, choose_input_sign)
+    _set_ranges(graph, values, observers, fresh)
     for node in graph:
         layer = node.attrs.get("layer")
         if isinstance(layer, WeightedLayer):
@@ -146,7 +150,7 @@ def _set_ranges(
     graph: Graph,
     values: Mapping[str, QuantizedValue],
     observers: Mapping[int, Observer],
-    choose_input_sign: bool,
+    fresh: bool,
 ) -> None:
     done: set[int] = set()
     for name, value in values.items():
@@ -155,7 +159,7 @@ def _set_ranges(
             continue
         done.add(id(quantizer))
         observer = observers[id(quantizer)]
-        if isinstance(layer, InputQuantizer) and choose_input_sign:
+        if isinstance(layer, InputQuantizer) and fresh:
             layer.signed = bool(observer.ranges().minimum.min() < 0)
         foldable = name in graph and only_reader(graph, name) is not None
         largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)

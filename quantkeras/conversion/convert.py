@@ -120,8 +120,12 @@ class _Converter:
     def _add_input(self, node: Node, layer: InputQuantizer) -> None:
         source = self.graph[node.inputs[0]]
         found = layer.output_format(node.shape).numpy().compact()
-        scale = None if layer.integer_input else as_array(layer.scale, np.float32)
-        self.inputs.append(ProgramInput(source.name, self._shape(node.name), found, scale))
+        scale = as_array(layer.scale, np.float32)
+        self.inputs.append(
+            ProgramInput(
+                source.name, self._shape(node.name), found, None if (scale == 1).all() else scale
+            )
+        )
         self.formats[node.name] = found
         self.alias[node.name] = source.name
 

@@ -52,15 +52,14 @@ def _random_samples(
             return rng.uniform(-1, 1, shape).astype(np.float32)
         low, high = entry.format.qmin, entry.format.qmax
         drawn: Array
-        if entry.scale is None:
+        if entry.takes_integers:
             drawn = rng.integers(low, high, shape, endpoint=True)
         else:
             drawn = rng.uniform(1.1 * low, 1.1 * high, shape)
         drawn[[i for i in (0 - start,) if 0 <= i < size]] = low
         drawn[[i for i in (1 - start,) if 0 <= i < size]] = high
-        if entry.scale is None:
-            return (drawn * entry.format.lsb).astype(np.float32)
-        return (drawn * entry.format.lsb / entry.scale).astype(np.float32)
+        scale = 1.0 if entry.scale is None else entry.scale
+        return (drawn * entry.format.lsb / scale).astype(np.float32)
 
     def epoch() -> Iterator[dict[str, Array]]:
         rng = np.random.default_rng(0)

@@ -179,7 +179,8 @@ class OutputQuantizer(Quantizer):
 class InputQuantizer(OutputQuantizer):
     """The way in: float inputs become values on the grid, ``round(x * scale / lsb) * lsb``.
 
-    integer_input: the inputs are integers of ``bits`` already (raw images): lsb is 1, scale is 1.
+    integer_input: the inputs are integers of ``bits`` already (raw images): lsb and scale are 1,
+    or the same power of two, so that integers stay what they are.
     Weights: those of OutputQuantizer and ``scale`` (c,), float32, by which inputs are multiplied.
     """
 
@@ -202,7 +203,12 @@ class InputQuantizer(OutputQuantizer):
     def float_call(self, values: Tensor) -> Tensor:
         """The unquantized meaning, float32 of whatever type the input has."""
         values = ops.cast(values, "float32")
-        return values if self.integer_input else values * self.scale
+        return values * self.scale
+
+    def take_range_of_one(self) -> np.ndarray:
+        """Let integer inputs stand for values of magnitude 1; returns the factor (c,) of values."""
+        self.log2_range.assign(np.zeros(self.log2_range.shape, np.float32))
+        return self.scale_output(np.exp2(-self.value_bits) / np.asarray(self.scale))
 
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
         """Multiply the output by ``factor`` (c,); returns it."""

@@ -35,6 +35,12 @@ class ProgramInput:
     format: Format
     scale: npt.NDArray[np.float32] | None = None
 
+    @property
+    def takes_integers(self) -> bool:
+        """Whether what the user feeds are the integers themselves."""
+        scale = np.ones((), np.float32) if self.scale is None else self.scale
+        return bool((scale == self.format.lsb).all())
+
     def quantize(self, x: Array) -> Ints:
         """Integers of finite x (n, *shape): ``saturate(round_half_up(x * scale * 2**frac))``.
 

@@ -60,7 +60,7 @@ def test_a_row_says_what_the_layer_became(report):
 
 def test_a_row_has_the_numbers_of_the_hardware(model, report):
     program = convert(model)
-    assert report["image"].output == "uint8.0"
+    assert report["image"].output == "uint8.8"
     assert report["conv"].weights == "int8 per channel"
     assert report["conv"].output == str(program["conv"].output_format)
     assert report["flat"].output.startswith("uint8.")
@@ -152,7 +152,7 @@ def test_a_sequential_model_and_its_input_are_named():
     model = keras.Sequential([keras.Input((8, 8, 3), name="picture"), *parts])
     found = coverage(quantized(model))
     assert [layer.name for layer in found.layers][:3] == ["picture", "conv", "flat"]
-    assert found["picture"].output == "uint8.0"
+    assert found["picture"].output == "uint8.8"
 
 
 def test_without_a_record_each_layer_stands_for_itself(model):
