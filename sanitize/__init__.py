@@ -23,6 +23,7 @@ _HOMES = {
     "write_keras": "keras_io",
     "read_onnx": "onnx_io",
     "import_onnx": "onnx_io",
+    "write_onnx": "onnx_io",
     "custom_pattern_scope": "onnx_io",
     "PATTERNS": "onnx_io",
     "Log": "log",

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from quantkeras.conversion import convert
-from quantkeras.layers import HardwareLayer
+from quantkeras.layers import Dequantizer, HardwareLayer
 from quantkeras.runtime import Program
 
 
@@ -52,11 +52,12 @@ def assert_exact(model: Any, x: Any, graph: bool = True, eager: bool = True) -> 
     For models that end in Dequantizers. x: what `predict` takes. Returns the program.
     """
     program = convert(model)
-    integers = program.run_integers(x, keep="all", engine="reference")
-    blas = program.run_integers(x, keep="all", engine="blas")
+    fed = fed_to(program, model, x)
+    integers = program.run_integers(fed, keep="all", engine="reference")
+    blas = program.run_integers(fed, keep="all", engine="blas")
     for name, wanted in integers.items():
         np.testing.assert_array_equal(blas[name], wanted, err_msg=name)
-    outputs = keras.tree.flatten(program.predict(x, engine="reference"))
+    outputs = keras.tree.flatten(program.predict(fed, engine="reference"))
     layers = probed_layers(model, program)
     ends = keras.tree.flatten(model.output)
     probe = keras.Model(model.input, [*(layer.output for layer in layers), *ends])
@@ -72,6 +73,20 @@ def assert_exact(model: Any, x: Any, graph: bool = True, eager: bool = True) -> 
             # A value that is returned twice is one output of the program.
             assert any(np.array_equal(values, y) for y in found[len(layers) :]), name
     return program
+
+
+def fed_to(program: Program, model: Any, x: Any) -> Any:
+    """What the program takes of x: it has no input that only float layers read, or nobody."""
+    if not isinstance(x, list) or len(x) == len(program.inputs):
+        return x
+    arrays = dict(zip((tensor.name for tensor in model.inputs), x, strict=True))
+    return {entry.name: arrays[entry.name] for entry in program.inputs}
+
+
+def without_tail(model: Any) -> Any:
+    """The model up to its Dequantizers: the part that a program covers."""
+    ends = [layer.output for layer in model.layers if isinstance(layer, Dequantizer)]
+    return keras.Model(model.input, ends)
 
 
 def used_share(integers: np.ndarray, qmin: int, qmax: int) -> float:

@@ -32,7 +32,7 @@ def lambda_layer(safe_mode: bool) -> type:
 
 def _layer(config: dict[str, Any], trusted: bool) -> keras.layers.Lambda:
     function = config["function"]
-    if config.get("function_type") not in (None, "lambda") and isinstance(function, str):
+    if isinstance(function, str):
         # A function by its name: what Keras knows by that name, or the user has registered.
         found: Any = keras.activations.get(function)
     elif not trusted:

@@ -30,10 +30,12 @@ class OpaqueCall:
     dtypes: tuple[str, ...]
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
-        tensors = [
-            keras.ops.convert_to_tensor(array, dtype=dtype)
-            for array, dtype in zip(arrays, self.dtypes, strict=True)
-        ]
+        # Numbers beyond float32 become infinite, as they would in the model.
+        with np.errstate(over="ignore"):
+            tensors = [
+                keras.ops.convert_to_tensor(array, dtype=dtype)
+                for array, dtype in zip(arrays, self.dtypes, strict=True)
+            ]
         results = keras.tree.flatten(self.apply(self.layer, tensors))
         return [np.asarray(keras.ops.convert_to_numpy(result)) for result in results]
 

@@ -18,11 +18,16 @@ from ..graph import Graph, Node
 from ..semantics import LOWEST, nest
 from ..signs import is_non_negative
 from .average_pool import count_correction
-from .opaque import OperationLayer, clone_layer, with_slots
+from .opaque import OperationLayer, clone_layer, operation_layer, with_slots
 from .write_layers import LAYERS, function_layer, pad_layer, set_weights
 
 Array = NDArray[Any]
 layers = keras.layers
+
+#: Kinds whose layers take tensors of integers: a Rescaling casts, and movements keep the type.
+_ANY_TYPE = frozenset(
+    {"opaque", "affine", "identity", "reshape", "flatten", "permute", "slice", "concat"}
+)
 
 
 def write_keras(graph: Graph) -> Any:
@@ -51,6 +56,7 @@ class _Writer:
         self.tensors: dict[str, Any] = {}
         self.shared: dict[str, Any] = {}
         self.names: set[str] = set()
+        self.cast: dict[str, Any] = {}
         # Names that nodes have are reserved for their own layers.
         self.wanted = {node.name: node.name.replace("/", "_") for node in graph.nodes}
 
@@ -76,7 +82,7 @@ class _Writer:
     def write_node(self, node: Node) -> None:
         if node.name in self.tensors or self.relu_first(node):
             return
-        inputs = [self.tensors[value] for value in node.inputs]
+        inputs = [self.input_of(node, value) for value in node.inputs]
         if node.kind == "input":
             name = self.name(node.name)
             tensor = keras.Input(node.shape, dtype=node.attrs["dtype"], name=name)
@@ -97,6 +103,17 @@ class _Writer:
                 tensor = layers.Rescaling(counts.tolist(), name=name)(tensor)
             self.tensors[node.name] = tensor
             set_weights(layer, node)
+
+    def input_of(self, node: Node, value: str) -> Any:
+        """The tensor of a value; cast to float where the model's input is not and has to be."""
+        tensor = self.tensors[value]
+        if "float" in tensor.dtype or node.kind in _ANY_TYPE:
+            return tensor
+        if value not in self.cast:
+            name = self.extra_name(f"{value}/float")
+            layer = operation_layer(lambda x: keras.ops.cast(x, "float32"), name)
+            self.cast[value] = layer(tensor)
+        return self.cast[value]
 
     def layer_of(self, node: Node) -> Any:
         if node.share is None:

@@ -3,6 +3,8 @@
 That the layers compute the same is proved on whole networks in test_keras2_networks.py.
 """
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,8 +46,8 @@ def test_two_operands(first, second, function, wanted):
         ("math.reduce_mean", {"axis": [2, 1]}, "GlobalAveragePooling2D", {"keepdims": False}),
         (
             "math.reduce_max",
-            {"axis": 1, "keepdims": True},
-            "GlobalMaxPooling1D",
+            {"axis": [1, 2], "keepdims": True},
+            "GlobalMaxPooling2D",
             {"keepdims": True},
         ),
         ("reshape", {"shape": [-1, 3, 4]}, "Reshape", {"target_shape": [3, 4]}),
@@ -68,24 +70,57 @@ def test_one_tensor(function, rest, class_name, config):
 
 
 @pytest.mark.parametrize(
+    ("function", "first", "rest", "operation", "inputs"),
+    [
+        ("math.truediv", 1.0, {"y": X}, "Divide", (X,)),
+        ("math.truediv", X, {"y": Y}, "Divide", (X, Y)),
+        ("math.maximum", X, {"y": 0.5}, "Maximum", (X,)),
+        ("math.pow", X, {"y": 3}, "Power", (X,)),
+        ("math.rsqrt", X, {}, "Rsqrt", (X,)),
+        ("clip_by_value", X, {"clip_value_min": -1, "clip_value_max": 1}, "Clip", (X,)),
+        ("math.reduce_mean", X, {"axis": -1}, "Mean", (X,)),
+        ("math.reduce_sum", X, {"axis": [1, 2]}, "Sum", (X,)),
+        ("linalg.matmul", X, {"b": [[1.0], [2.0]]}, "Matmul", (X,)),
+        ("pad", X, {"paddings": [[0, 0], [1, 1], [1, 1]]}, "Pad", (X,)),
+        ("split", X, {"num_or_size_splits": 2, "axis": -1}, "Split", (X,)),
+        ("stack", [X, Y], {"axis": 1}, "Stack", (X, Y)),
+        ("where", X, {"x": Y, "y": 0.0}, "Where", (X, Y)),
+    ],
+)
+def test_operations_where_there_is_no_layer(function, first, rest, operation, inputs):
+    class_name, config, found = replaced(function, first, **rest)
+    assert class_name == "sanitize>OperationLayer" and found == inputs
+    assert config["operation"]["class_name"] == operation
+    json.dumps(config)
+
+
+@pytest.mark.parametrize(
     ("function", "first", "rest", "reason"),
     [
-        ("linalg.matmul", X, {"b": Y}, "no Keras layer"),
-        ("math.truediv", 1.0, {"y": X}, "division by a constant"),
+        ("linalg.inv", X, {}, "nothing in Keras"),
+        ("linalg.matmul", X, {"b": Y, "transpose_b": True}, "transposes"),
         ("math.truediv", X, {"y": [1.0, 0.0]}, "divides by zero"),
         ("math.add", X, {"y": "text"}, "neither a tensor nor a constant"),
-        ("math.maximum", X, {"y": 0.5}, "not 0.5"),
-        ("math.pow", X, {"y": 3}, "only the power 2"),
-        ("clip_by_value", X, {"clip_value_min": -1, "clip_value_max": 1}, "from 0 up"),
-        ("math.reduce_mean", X, {"axis": -1}, "height and width"),
+        ("clip_by_value", X, {"clip_value_min": Y, "clip_value_max": 1}, "nor a constant"),
+        ("math.reduce_mean", X, {"axis": [0, 1]}, "batch axis"),
+        ("split", X, {"num_or_size_splits": [2, -1], "axis": 1}, "not all known"),
+        ("gather", X, {"indices": [0], "axis": 1, "batch_dims": 1}, "per sample"),
+        ("roll", X, {"shift": Y, "axis": 1}, "computed"),
+        ("repeat", X, {"repeats": [1, 2], "axis": 1}, "differently often"),
+        ("tile", X, {"multiples": [2, 1]}, "repeat the batch"),
+        ("image.resize", X, {"size": [4, 4], "method": "area"}, "no interpolation 'area'"),
+        ("nn.silu", X, {"beta": 2.0}, "beta 1"),
+        ("where", X, {}, "places of what is true"),
+        ("slice", X, {"begin": [1, 0], "size": [1, 2]}, "batch axis"),
+        ("strided_slice", X, {"begin": [0], "end": [2], "new_axis_mask": 1}, "adds axes"),
+        ("nn.depth_to_space", X, {"block_size": 2, "data_format": "NCHW"}, "channels-last"),
         ("reshape", X, {"shape": [2, 3]}, "not the batch size"),
         ("reshape", X, {"shape": [-1, Y]}, "computed in the graph"),
         ("transpose", X, {"perm": [1, 0]}, "batch axis"),
         ("concat", [X, Y], {"axis": 0}, "batch axis"),
-        ("pad", X, {"paddings": [[0, 0], [1, 1], [1, 1]]}, "zero padding"),
+        ("pad", X, {"paddings": [[1, 0], [1, 1], [1, 1]]}, "batch axis"),
         ("cast", X, {"dtype": "uint8"}, "uint8"),
         ("nn.relu", 1.0, {}, "is a constant"),
-        ("nn.gelu", X, {"approximate": True}, "tanh form"),
         ("nn.bias_add", X, {"bias": [1.0], "data_format": "NCHW"}, "channels-last"),
         ("expand_dims", X, {"axis": 0}, "other than the batch axis"),
         ("squeeze", X, {"axis": [1, -1]}, "both ends"),

@@ -34,7 +34,7 @@ def check(network: Network, target: str | None) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_sanitizing_keeps_the_function(target):
-    @settings(max_examples=12, phases=PHASES)
+    @settings(max_examples=25, phases=PHASES)
     @given(networks())
     def run(network):
         check(network, target)
