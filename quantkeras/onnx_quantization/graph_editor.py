@@ -1,0 +1,155 @@
+"""Writing the nodes of a model anew: unique names, constants found and added, leftovers removed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+from numpy.typing import NDArray
+
+from .model_source import inferred_types, inner_graphs, opset_of
+
+Array = NDArray[Any]
+
+
+class GraphEditor:
+    """Takes a model's nodes out, to put back those that stay and what replaces the others.
+
+    Nodes are put in the order of computation. Values keep their names; what is new gets a name
+    that nothing else has.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.opset = opset_of(model)
+        self.types = inferred_types(model)
+        self.old = list(model.graph.node)
+        self._new: list[onnx.NodeProto] = []
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._names = set(_all_names(model.graph))
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def constant(self, name: str) -> Array | None:
+        """The array of an initializer, None for values that are computed."""
+        if name not in self._tensors:
+            return None
+        return onnx.numpy_helper.to_array(self._tensors[name])
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is known to be of type float32."""
+        known = self.types.get(name)
+        return known is not None and known.elem_type == onnx.TensorProto.FLOAT
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """Put a node in as it is."""
+        self._new.append(node)
+
+    def unique(self, name: str) -> str:
+        """The name, or one like it that is still free."""
+        found, number = name, 1
+        while found in self._names:
+            number += 1
+            found = f"{name}_{number}"
+        self._names.add(found)
+        return found
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        base: str,
+        output: str | None = None,
+        domain: str = "",
+        attributes: Iterable[onnx.AttributeProto] = (),
+        **more: Any,
+    ) -> str:
+        """Add a node of one output, and return the name of that.
+
+        base: what names are made of. output: a name that exists, if the value is to have it.
+        attributes, more: those taken from another node, and others.
+        """
+        return self.nodes(op, inputs, base, [output], domain, attributes, **more)[0]
+
+    def nodes(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        base: str,
+        outputs: Sequence[str | None],
+        domain: str = "",
+        attributes: Iterable[onnx.AttributeProto] = (),
+        **more: Any,
+    ) -> list[str]:
+        """Add a node of several outputs, and return their names; None: a new one."""
+        label = self.unique(f"{base}_{op}")
+        names = [
+            given if given is not None else self.unique(f"{label}_out{index or ''}")
+            for index, given in enumerate(outputs)
+        ]
+        made = onnx.helper.make_node(op, inputs, names, label, domain=domain, **more)
+        made.attribute.extend(attributes)
+        self._new.append(made)
+        return names
+
+    def add_constant(self, values: Any, name: str, dtype: Any = None) -> str:
+        """Name of a new initializer."""
+        array = np.asarray(values, dtype)
+        found = self.unique(name)
+        self.graph.initializer.append(onnx.numpy_helper.from_array(array, found))
+        return found
+
+    def use_domain(self, domain: str, version: int = 1) -> None:
+        """Say that nodes of the domain are used."""
+        if all(entry.domain != domain for entry in self.model.opset_import):
+            self.model.opset_import.append(onnx.helper.make_opsetid(domain, version))
+
+    def finish(self) -> onnx.ModelProto:
+        """The model with the nodes that were put in, without constants that nothing reads now.
+
+        What nothing read before stays: it was not ours to remove.
+        """
+        before, uses = _uses(self.graph, self.old), _uses(self.graph, self._new)
+        del self.graph.node[:]
+        self.graph.node.extend(self._new)
+        for index in reversed(range(len(self.graph.initializer))):
+            name = self.graph.initializer[index].name
+            if before[name] and not uses[name]:
+                del self.graph.initializer[index]
+        # Values in between that are no longer there.
+        made = {name for node in self._new for name in node.output}
+        infos = [info for info in self.graph.value_info if info.name in made]
+        del self.graph.value_info[:]
+        self.graph.value_info.extend(infos)
+        return self.model
+
+
+def _uses(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Counter[str]:
+    """How often each value is read: by nodes, graphs within them, and as an output."""
+    found = Counter(value.name for value in graph.output)
+    for node in nodes:
+        found.update(node.input)
+        for inner in inner_graphs(node):
+            found.update(_uses(inner, inner.node))
+    return found
+
+
+def _all_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of nodes and values, also of graphs within."""
+    yield from (value.name for value in graph.input)
+    yield from (value.name for value in graph.output)
+    yield from (tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        yield node.name
+        yield from node.input
+        yield from node.output
+        for inner in inner_graphs(node):
+            yield from _all_names(inner)

@@ -1,0 +1,263 @@
+"""From a path, bytes or a ModelProto to a copy that may be rewritten; writing and running models.
+
+A message of protobuf ends at 2 GiB. Models beyond it are held in memory all the same: what would
+write them as one message is done part by part here, or through files with external data.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.inliner
+import onnx.shape_inference
+import onnxruntime
+from google.protobuf.message import DecodeError
+
+from ..errors import ModelFileError, QuantizationError
+from ..file_writing import replacing
+
+OLDEST_OPSET = 10
+"""The first with QuantizeLinear, ConvInteger, QLinearConv and their like."""
+
+LARGEST_MESSAGE = 2**31 - 2**20
+"""Bytes of the largest protobuf message, less some for what is no weight."""
+
+_LARGE_TENSOR = 2**16
+"""Bytes above which an initializer says nothing about shapes."""
+
+
+def load_model(model: Any) -> onnx.ModelProto:
+    """A copy of the model, its weights loaded and each node with a name of its own.
+
+    model: a ModelProto, its bytes, or a path (external data are read from beside it).
+    Raises ModelFileError for a file that is no ONNX model, FileNotFoundError for none, and
+    QuantizationError for an opset below 10 or weights that were not loaded.
+    """
+    loaded, label = _loaded(model)
+    if not loaded.HasField("graph") or not loaded.opset_import:
+        raise ModelFileError(f"{label} is not an ONNX model: it has no graph. Is the file whole?")
+    opset = opset_of(loaded)
+    if opset < OLDEST_OPSET:
+        raise QuantizationError(
+            f"{label} uses opset {opset}, but the operators of quantized models came with opset "
+            f"{OLDEST_OPSET}. Export it again with a newer opset, or convert it: "
+            "onnx.version_converter.convert_version(model, 13)"
+        )
+    for tensor in loaded.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise QuantizationError(
+                f"{label} keeps '{tensor.name}' in a file beside it that was not loaded. Pass the "
+                "path of the model, or call onnx.load_external_data_for_model first"
+            )
+    if loaded.functions:
+        loaded = onnx.inliner.inline_local_functions(loaded)
+    found = copy_model(loaded)
+    found.ir_version = max(found.ir_version, 4)  # from here on weights need not be inputs, too
+    _lift_constants(found.graph)
+    _name_nodes(found.graph)
+    return found
+
+
+def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
+    if isinstance(model, onnx.ModelProto):
+        return model, f"the model '{model.graph.name}'"
+    if not isinstance(model, bytes | str | os.PathLike):
+        raise TypeError(
+            f"an ONNX model is a ModelProto, its bytes or a path, not a {type(model).__name__}"
+        )
+    label = "the model" if isinstance(model, bytes) else f"'{Path(model).name}'"
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise FileNotFoundError(f"there is no file '{model}'")
+    try:
+        if isinstance(model, bytes):
+            return onnx.load_model_from_string(model), label
+        return onnx.load(str(model)), label
+    except DecodeError as error:
+        raise ModelFileError(
+            f"{label} cannot be parsed as an ONNX model ({error}); it is damaged or of another kind"
+        ) from error
+    except (onnx.checker.ValidationError, FileNotFoundError) as error:
+        raise ModelFileError(f"the external data of {label} cannot be read: {error}") from error
+
+
+def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy made field by field: no message as large as the whole is written."""
+    found = onnx.ModelProto()
+    for message, target in ((model, found), (model.graph, found.graph)):
+        for field, value in message.ListFields():
+            if field.name == "graph":
+                continue
+            if hasattr(value, "extend"):
+                getattr(target, field.name).extend(value)
+            elif hasattr(value, "CopyFrom"):
+                getattr(target, field.name).CopyFrom(value)
+            else:
+                setattr(target, field.name, value)
+    return found
+
+
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """All constants as initializers, and no initializer as an input: weights are weights in
+    whatever way an exporter wrote them down. Values keep their names.
+    """
+    held = {tensor.name for tensor in graph.initializer}
+    for index in reversed(range(len(graph.input))):
+        if graph.input[index].name in held:
+            del graph.input[index]
+    same: dict[str, str] = {}
+    read_elsewhere = {value.name for value in graph.output} | read_within(graph)
+    kept = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        value = next((entry for entry in node.attribute if entry.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(value.t)
+            tensor.name = node.output[0]
+            held.add(tensor.name)
+        elif (
+            node.op_type == "Identity"
+            and node.input[0] in held
+            and node.output[0] not in read_elsewhere
+        ):
+            same[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a loop, a branch or the like holds."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def read_within(graph: onnx.GraphProto) -> set[str]:
+    """Values that graphs inside of nodes read."""
+    found: set[str] = set()
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            found |= read_within(inner) | {value.name for value in inner.output}
+            found |= {name for part in inner.node for name in part.input}
+    return found
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Names for nodes without one, and one more digit for names that are taken: lists of nodes,
+    onnxruntime's as well, go by name.
+    """
+    counts = Counter(node.name for node in graph.node)
+    taken = {node.name for node in graph.node if node.name}
+    for position, node in enumerate(graph.node):
+        if node.name and counts[node.name] == 1:
+            continue
+        output = next((name for name in node.output if name), str(position))
+        base = node.name or f"{node.op_type}_{output}"
+        counts[node.name] -= 1
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        node.name = name
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operators that the model uses; 1 where it does not say."""
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    return int(versions.get("ai.onnx", 1))
+
+
+def size_of(model: onnx.ModelProto) -> int:
+    """Bytes of the weights and the graph, also where they are too many for a message."""
+    graph = model.graph
+    return sum(part.ByteSize() for field in (graph.initializer, graph.node) for part in field)
+
+
+def inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Element type, and shape where known, of the tensors of the main graph.
+
+    Large weights take part by their shape alone, so that models of any size can be asked.
+    """
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    light.opset_import.extend(model.opset_import)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    listed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _LARGE_TENSOR:
+            graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    inferred = onnx.shape_inference.infer_shapes(light).graph
+    values = [*model.graph.value_info, *inferred.value_info, *inferred.input, *inferred.output]
+    return {
+        value.name: value.type.tensor_type
+        for value in values
+        if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type
+    }
+
+
+def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Write a model; the weights of one above 2 GiB go to a file ``path + ".data"`` beside it."""
+    target = Path(path)
+    if size_of(model) <= LARGEST_MESSAGE:
+        with replacing(target) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+        return
+    data = target.with_name(f"{target.name}.data")
+    data.unlink(missing_ok=True)  # onnx would append to it
+    # Saving turns the weights of the model that is saved into references.
+    onnx.save(copy_model(model), str(target), save_as_external_data=True, location=data.name)
+
+
+@contextmanager
+def as_file(model: onnx.ModelProto) -> Iterator[Path]:
+    """The model as a file in a folder that goes away afterwards."""
+    with tempfile.TemporaryDirectory(prefix="quantkeras-") as folder:
+        path = Path(folder, "model.onnx")
+        save_model(model, path)
+        yield path
+
+
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """The model in onnxruntime, on the CPU. Raises QuantizationError where it cannot be run."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    providers = ["CPUExecutionProvider"]
+    try:
+        if size_of(model) <= LARGEST_MESSAGE:
+            content = model.SerializeToString()
+            return onnxruntime.InferenceSession(content, options, providers=providers)
+        with as_file(model) as path:
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except _session_errors() as error:
+        raise QuantizationError(
+            f"onnxruntime cannot run the model '{model.graph.name}': {error}"
+        ) from error
+
+
+def _session_errors() -> tuple[type[Exception], ...]:
+    """What a session raises for a model that it cannot take; the classes share no base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidGraph", "InvalidArgument", "NotImplemented", "RuntimeException")
+    return tuple(getattr(state, name) for name in names)
