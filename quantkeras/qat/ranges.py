@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import keras
 
-from .errors import QuantizationError
-from .layers import RANGE_MODES, choose_carriers, quantizers_of
+from ..errors import QuantizationError
+from ..layers import RANGE_MODES, choose_carriers, quantizers_of
+from .models import forget_compiled, layers_of
 
 
 def set_ranges(model: keras.Model, mode: str) -> keras.Model:
@@ -20,14 +21,32 @@ def set_ranges(model: keras.Model, mode: str) -> keras.Model:
     """
     if mode not in RANGE_MODES:
         raise QuantizationError(f"ranges {mode!r}: must be one of {', '.join(RANGE_MODES)}")
-    quantizers = quantizers_of(model.layers)
+    layers = layers_of(model)
+    quantizers = quantizers_of(layers)
     if not quantizers:
         raise QuantizationError(
             f"model {model.name!r} has no quantized layers; call quantize first"
         )
     for quantizer in quantizers:
         quantizer.range_mode = mode
-    choose_carriers(model.layers)
-    for compiled in ("train_function", "test_function", "predict_function"):
-        setattr(model, compiled, None)
+    choose_carriers(layers)
+    forget_compiled(model)
     return model
+
+
+class FreezeRanges(keras.callbacks.Callback):
+    """Freezes the ranges of the model that is trained, for the end of a training.
+
+    While ranges move, weights see other grids with each step; some epochs with fixed ones let them
+    settle, and keep the formats that the user has seen. at_epoch: counted from 0.
+    """
+
+    def __init__(self, at_epoch: int) -> None:
+        super().__init__()
+        self.at_epoch = at_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Freeze, once."""
+        if epoch == self.at_epoch:
+            set_ranges(self.model, "frozen")
+            self.model.make_train_function(force=True)

@@ -1,0 +1,17 @@
+"""Quantization-aware training: plain `fit`, with callbacks and a distilling model at hand."""
+
+from .distillation import Distiller
+from .oscillation import DampenOscillations, OscillationMeter
+from .progressive import ProgressiveBits
+from .ranges import FreezeRanges, set_ranges
+from .recipe import retrain
+
+__all__ = [
+    "DampenOscillations",
+    "Distiller",
+    "FreezeRanges",
+    "OscillationMeter",
+    "ProgressiveBits",
+    "retrain",
+    "set_ranges",
+]

@@ -1,0 +1,40 @@
+"""What training needs to know of a model that is, or contains, a quantized model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ..errors import QuantizationError
+from ..layers import HardwareLayer
+
+
+def layers_of(model: keras.Model) -> list[Any]:
+    """All layers of a model, those of models inside it in their place."""
+    found: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += layers_of(layer)
+        else:
+            found.append(layer)
+    return found
+
+
+def hardware_layers_of(model: keras.Model) -> list[HardwareLayer]:
+    """The quantized layers of a model; QuantizationError if there are none."""
+    found = [layer for layer in layers_of(model) if isinstance(layer, HardwareLayer)]
+    if not found:
+        raise QuantizationError(
+            f"model {model.name!r} has no quantized layers; call quantize first"
+        )
+    return found
+
+
+def forget_compiled(model: keras.Model) -> None:
+    """Drop compiled steps that hold what has changed."""
+    for compiled in ("train_function", "test_function", "predict_function"):
+        setattr(model, compiled, None)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            forget_compiled(layer)

@@ -1,0 +1,86 @@
+"""A way to retrain that works well for most networks: the pieces of this package together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ..errors import QuantizationError
+from .distillation import Distiller, ends_in_shares
+from .oscillation import DampenOscillations
+from .ranges import FreezeRanges, set_ranges
+
+
+def retrain(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    teacher: keras.Model | None = None,
+    loss: Any = None,
+    epochs: int = 3,
+    batch_size: int = 64,
+    learning_rate: float = 3e-4,
+    steps_per_epoch: int | None = None,
+    dampening: float | None = None,
+    **fit_options: Any,
+) -> keras.callbacks.History:
+    """Train a quantized classifier in place with plain `fit`; returns the history of `fit`.
+
+    x, y: as for `fit`: arrays, or a dataset of (inputs, labels); without labels, a teacher is
+    needed. teacher: the float model; its outputs count for half of the loss, and for all of it
+    without labels. loss: for labels; None is the cross-entropy of class numbers. batch_size: of
+    arrays; datasets have their own. steps_per_epoch: needed for datasets of unknown length.
+    dampening: strength of DampenOscillations in the last third of the epochs, None for none.
+    fit_options: the rest goes to `fit`.
+
+    Ranges are learned, and from three epochs on frozen for the last third of them. Adam's learning
+    rate falls from learning_rate to 0 along half a cosine.
+
+    Raises QuantizationError for a model without quantized layers, and if there is neither a label
+    nor a teacher.
+    """
+    arrays = y is not None or not _is_dataset(x)
+    labelled = y is not None if arrays else _has_labels(x)
+    if not labelled and teacher is None:
+        raise QuantizationError("retrain needs labels, or the float model as a teacher")
+    steps = steps_per_epoch or _steps(x, batch_size if arrays else None)
+    set_ranges(model, "learned")
+    learner = model
+    if teacher is not None:
+        learner = Distiller(model, teacher, weight=0.5 if labelled else 1.0)
+    if labelled and loss is None:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_shares(model))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs)
+    learner.compile(keras.optimizers.Adam(rate), loss if labelled else None)
+    callbacks = [*fit_options.pop("callbacks", ())]
+    if epochs >= 3:
+        callbacks.append(FreezeRanges(epochs - epochs // 3))
+    if dampening is not None:
+        callbacks.append(DampenOscillations(dampening, max(1, epochs // 3), epochs - epochs // 3))
+    if arrays:
+        fit_options["batch_size"] = batch_size
+    else:
+        fit_options = {"shuffle": False, "steps_per_epoch": steps_per_epoch, **fit_options}
+    return learner.fit(x, y, epochs=epochs, callbacks=callbacks, **fit_options)
+
+
+def _is_dataset(x: Any) -> bool:
+    return hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset)
+
+
+def _has_labels(dataset: Any) -> bool:
+    batch = dataset[0] if isinstance(dataset, keras.utils.PyDataset) else dataset.element_spec
+    return isinstance(batch, tuple) and len(batch) > 1
+
+
+def _steps(x: Any, batch_size: int | None) -> int:
+    """Steps of an epoch."""
+    if batch_size is None:
+        cardinality = getattr(x, "cardinality", None)
+        steps = int(cardinality()) if cardinality is not None else len(x)
+        if steps <= 0:
+            raise QuantizationError("the dataset does not know its length: say steps_per_epoch")
+        return steps
+    return -(-len(keras.tree.flatten(x)[0]) // batch_size)
