@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
-import keras
-import numpy as np
-
-from sanitize import sanitize, sanitize_graph
-from sanitize.graph import Graph
+from sanitize import sanitize
 
 from .analysis import coverage, plot_graph
-from .build import build_model
-from .calibration import calibrate, calibrate_on
+from .calibration import calibrate
 from .conversion import convert, convert_parts, verify
-from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
-from .float_network import FloatNetwork, float_network
-from .layers import WeightedLayer
 from .model_io import load_model, save_model
-from .params import QuantizationParams
-from .plan import Plan
-from .planning import make_plan
-from .provenance import attach, trace
 from .qat import set_ranges
-from .runtime.costs import program_costs
+from .quantization import quantize
 
 __all__ = [
     "calibrate",
@@ -39,134 +24,3 @@ __all__ = [
     "set_ranges",
     "verify",
 ]
-
-FLOAT32_BITS = 25
-"""Two's complement bits of the integers that float32 carries: below 2**24."""
-
-LISTED = 10
-"""So many nodes of an ONNX model are named that stay float because of another."""
-
-
-def quantize(
-    model: Any,
-    qparams: QuantizationParams | None = None,
-    samples: Any = None,
-    num_samples: int | None = 1024,
-    batch_size: int | None = None,
-    epochs: int = 1,
-    observer: Any = None,
-    strict: bool = False,
-    verbose: bool = False,
-) -> keras.Model:
-    """A quantized Keras model made of a float one, which is not changed.
-
-    model: a keras.Model, or an ONNX model (ModelProto, its bytes, or the path of an .onnx file),
-    images of which are channels-last in the result; its samples may have either order of axes.
-    qparams: bits and other choices, 8 bits by default. samples: calibration data, see
-    :func:`calibrate`; None draws random ones, with a warning. observer: overrides the one of
-    qparams. strict: raise instead of warn when a layer has to stay float. verbose: print what
-    became of each layer, see :func:`coverage`.
-
-    Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
-    or infinite, and bad samples.
-    """
-    qparams = QuantizationParams() if qparams is None else qparams
-    network = float_network(model)
-    graph, log = sanitize_graph(network.graph)
-    _check_weights(graph)
-    plan = make_plan(graph, qparams)
-    _report_plan(plan, network, qparams, strict)
-    random_range = {name: _plausible_range(graph, name, qparams) for name in graph.inputs}
-    stream = network.open_samples(samples, num_samples, batch_size, epochs, random_range)
-    if qparams.input_dtype == "auto":
-        dtypes = {name: _input_kind(stream.dtypes[name]) for name in graph.inputs}
-    else:
-        dtypes = dict.fromkeys(graph.inputs, qparams.input_dtype)
-    quantized = build_model(plan, qparams, dtypes)
-    attach(quantized, trace(network.layers, plan, log))
-    kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
-    chosen = observer if observer is not None else kinds
-    calibrate_on(quantized, stream, chosen, choose_input_sign=True)
-    _check_accumulators(quantized, qparams.buffer_bits)
-    if verbose:
-        coverage(quantized).show()
-    return quantized
-
-
-def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
-    """Refuse layers whose accumulator can overflow the hardware's, all of them at once."""
-    weighted = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
-    wide = any(layer.carrier == "float64" for layer in weighted)
-    if buffer_bits > FLOAT32_BITS and not wide:
-        return  # what float32 carries fits
-    costs = [cost for program in convert_parts(model) for cost in program_costs(program).layers]
-    needed = {cost.layer.name: cost.accumulator_bits for cost in costs}
-    over = [f"{name!r} needs {bits}" for name, bits in needed.items() if bits > buffer_bits]
-    if over:
-        raise AccumulatorTooWide(
-            f"accumulators of {buffer_bits} bits (buffer_bits) can overflow: {', '.join(over)} "
-            "bits. Use fewer weight_bits or activation_bits there, per_tensor_activations, or a "
-            "wider buffer."
-        )
-
-
-def _check_weights(graph: Graph) -> None:
-    for node in graph:
-        for name, array in node.weights.items():
-            if not np.isfinite(array).all():
-                layer = "', '".join(node.source) or node.name
-                raise NonFiniteError(
-                    f"layer '{layer}': its {name} holds NaN or infinity. Train the model again or "
-                    "repair the weights before quantizing."
-                )
-
-
-def _report_plan(
-    plan: Plan, network: FloatNetwork, qparams: QuantizationParams, strict: bool
-) -> None:
-    """Errors and the one warning about what cannot be quantized."""
-    if not plan.blocks:
-        reasons = "; ".join(f"{f.node.name!r}: {f.reason}" for f in plan.floats[:3])
-        raise QuantizationError(f"nothing in model {plan.graph.name!r} can be quantized: {reasons}")
-    unmatched = qparams.unmatched(
-        {name: node.kind for node in plan.graph for name in (node.name, *node.source)}
-    )
-    if unmatched:
-        raise QuantizationError(
-            f"no layer is named {', '.join(map(repr, unmatched))} (float_layers or overrides); "
-            "check the names with model.summary()"
-        )
-    if not plan.stops:
-        return
-    named = {f.node.name: network.described(f.node) for f in plan.floats}
-    listed = "; ".join(f"{named[f.node.name]}: {f.reason}" for f in plan.stops)
-    behind = [named[f.node.name] for f in plan.floats if f.is_consequence]
-    if network.onnx is not None and behind:
-        more = [f"{len(behind) - LISTED} more"] if len(behind) > LISTED else []
-        listed += f". Behind: {', '.join([*behind[:LISTED], *more])}"
-    message = (
-        f"{len(plan.stops)} layer(s) stay float, and {len(behind)} behind them: {listed}. "
-        "The quantized model runs; convert() covers it up to its Dequantizer."
-    )
-    if strict:
-        raise QuantizationError(message)
-    warnings.warn(message, stacklevel=3)
-
-
-def _input_kind(dtype: np.dtype[Any]) -> str:
-    if dtype == np.uint8 or dtype == np.bool_:
-        return "uint8"
-    return "int8" if dtype == np.int8 else "float32"
-
-
-def _plausible_range(
-    graph: Graph, name: str, qparams: QuantizationParams
-) -> tuple[int, int] | tuple[float, float]:
-    """What random samples of an input may look like: images for 1 or 3 channels, else -1..1."""
-    shape = graph[name].shape
-    if qparams.input_dtype == "int8":
-        return (-128, 127)
-    images = len(shape) == 3 and shape[-1] in (1, 3)
-    if qparams.input_dtype == "uint8" or (qparams.input_dtype == "auto" and images):
-        return (0, 255)
-    return (-1.0, 1.0)

@@ -19,7 +19,19 @@ from sanitize.match import RewriteError
 from sanitize.onnx_errors import OnnxError
 
 from ._version import __version__
-from .commands import convert, plot, quantize, report, run, sanitize, summary, verify, version
+from .commands import (
+    convert,
+    export,
+    onnx_quantize,
+    plot,
+    quantize,
+    report,
+    run,
+    sanitize,
+    summary,
+    verify,
+    version,
+)
 from .errors import QuantizationError
 
 COMMANDS = {
@@ -31,6 +43,8 @@ COMMANDS = {
     "sanitize": sanitize,
     "report": report,
     "plot": plot,
+    "export": export,
+    "onnx-quantize": onnx_quantize,
     "version": version,
 }
 """Name -> module with HELP, EXAMPLES, add_arguments(parser) and execute(args) -> exit status."""

@@ -17,6 +17,7 @@ from ..errors import ModelFileError
 from ..file_writing import replacing
 
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+ONNX_SUFFIX = ".onnx"
 PROGRAM_SUFFIX = ".qkp"
 REPORT_SUFFIXES = {
     "json": (".json",),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..params import QuantizationParams
-from .files import MODEL_SUFFIXES, REPORT_SUFFIXES, check_output, keras_suffix, naming
+from .files import MODEL_SUFFIXES, ONNX_SUFFIX, REPORT_SUFFIXES, check_output, keras_suffix, naming
 from .keras_import import import_keras
 
 HELP = "quantize a Keras or ONNX model and calibrate it with samples"
@@ -17,6 +17,8 @@ EXAMPLES = """\
   quantkeras quantize -m net.keras -i 8 -w 4 -a 4 -sa samples.npz -bs 128 -e 2 -o net4.keras
   quantkeras quantize -m net.onnx -sa samples.npz
       writes net_i8_w8_a8.keras; samples as the ONNX model takes them, or channels-last
+  quantkeras quantize -m net.onnx -sa samples.npz -o net8.onnx
+      an ONNX model with the same inputs and outputs that computes with integers
   quantkeras quantize -m net.h5 --params qparams.json --float_layers head,head_softmax --strict"""
 
 SETTINGS = (
@@ -40,7 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
     add("-m", "--model", type=Path, required=True, help="float model, .keras, .h5 or .onnx")
-    add("-o", "--output", "-s", "--save_name", type=Path, help="file to write (.keras or .h5)")
+    add(
+        "-o",
+        "--output",
+        "-s",
+        "--save_name",
+        type=Path,
+        help="file to write (.keras, .h5 or .onnx)",
+    )
     bits = parser.add_argument_group("bits (2 to 8, or 16; default 8)")
     add = bits.add_argument
     add("-i", "--input_weight_bits", type=int, metavar="N", help="weights of the first layer")
@@ -88,20 +97,20 @@ def execute(args: argparse.Namespace) -> int:
     """Quantize, calibrate, save."""
     params = settings(args)
     output = args.output or default_output(args.model, params)
-    check_output(output, MODEL_SUFFIXES, [args.model, args.samples])
+    check_output(output, (*MODEL_SUFFIXES, ONNX_SUFFIX), [args.model, args.samples])
     for name in ("json", "html"):
         if getattr(args, name) is not None:
             sources = [args.model, args.samples, args.params]
             check_output(getattr(args, name), REPORT_SUFFIXES[name], sources)
     import_keras()
     from ..api import coverage, load_model, quantize, save_model
-    from ..float_network import is_onnx
+    from ..float_network import float_network, is_onnx
     from ..layers import HardwareLayer
 
-    model = args.model if is_onnx(args.model) else load_model(args.model)
+    network = float_network(args.model if is_onnx(args.model) else load_model(args.model))
     with naming(args.samples):
         quantized = quantize(
-            model,
+            network,
             params,
             args.samples,
             args.num_samples,
@@ -109,7 +118,13 @@ def execute(args: argparse.Namespace) -> int:
             args.epochs,
             strict=args.strict,
         )
-    save_model(quantized, output)
+    if is_onnx(output):
+        from ..export.onnx_export import save_onnx
+        from ..export.whole_model import export_whole
+
+        save_onnx(export_whole(quantized, source=network.onnx), output)
+    else:
+        save_model(quantized, output)
     in_full = args.verbose or args.json is not None or args.html is not None
     found = coverage(quantized, accumulators=in_full)
     for path in (args.json, args.html):

@@ -247,7 +247,10 @@ class _Converter:
                 read = [producer_of(value) for value in node.inputs]
                 crossing = [name for name in read if self.parts.get(name) == self.part]
                 outputs.update({self.alias[name]: None for name in crossing})
-        inputs, layers, tail = tuple(self.inputs), tuple(self.layers), tuple(self.tail)
+        # A list of arrays feeds the program as it feeds the model.
+        order = {name: place for place, name in enumerate(self.graph.inputs)}
+        inputs = tuple(sorted(self.inputs, key=lambda entry: order.get(entry.name, len(order))))
+        layers, tail = tuple(self.layers), tuple(self.tail)
         return Program(inputs, layers, tuple(outputs), tail, self.graph.name)
 
 

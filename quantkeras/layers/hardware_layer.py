@@ -268,6 +268,14 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
             return y
         return ops.cast(y * ops.cast(numbers.gain, y.dtype), "float32")
 
+    def soft_call(self, inputs: Any) -> Tensor:
+        """What a training step computes, with its gradients; ranges stay where they are."""
+        return self._soft_run(self.numbers(True), inputs)
+
+    def _soft_run(self, numbers: LayerNumbers, inputs: Any) -> Tensor:
+        y = self._run(numbers, as_list(inputs), True)
+        return y if numbers.output_lsb is None else y * numbers.output_lsb
+
     @property
     def sums_in_float64(self) -> bool:
         """Whether an average pooling adds up in float64 (where there is no float64, in float32)."""

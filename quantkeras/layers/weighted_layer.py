@@ -150,6 +150,13 @@ class WeightedLayer(HardwareLayer):
         if self.has_pad_value:
             self.pad_value.assign((ops.convert_to_numpy(self.pad_value) * ratio).astype(np.float32))
 
+    def soft_call(self, inputs: Any, integers: Tensor | None = None) -> Tensor:
+        """:meth:`HardwareLayer.soft_call` with real numbers in place of the kernel's integers."""
+        numbers = self.numbers(True)
+        if integers is not None:
+            numbers.qkernel = self.core_kernel(integers)
+        return self._soft_run(numbers, inputs)
+
     # -- the integer program ---
 
     def numbers(self, training: bool | None = False) -> LayerNumbers:

@@ -89,7 +89,18 @@ def check_meaning(model, quantized, feed):
     assert_close(outputs_of(model, feed), found, 0.05)
 
 
-@settings(max_examples=15, phases=PHASES)
+def test_a_list_feeds_the_program_in_the_order_of_the_model():
+    """Though the second input is the first that a layer reads."""
+    inputs = [keras.Input((4, 4, 2), name=name) for name in ("first", "second")]
+    x = keras.layers.Conv2D(2, 3, padding="same")(inputs[1])
+    model = keras.Model(inputs, keras.layers.Subtract()([x, inputs[0]]))
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(size=(8, 4, 4, 2)).astype(np.float32) for _ in inputs]
+    program = assert_exact(quantize(model, samples=samples), samples)
+    assert [entry.name for entry in program.inputs] == ["first", "second"]
+
+
+@settings(max_examples=20, phases=PHASES)
 @given(networks(), PARAMS)
 def test_random_networks_eagerly(network, params):
     check(network, params, graph=False)

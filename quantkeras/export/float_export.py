@@ -1,0 +1,105 @@
+"""Float Keras models as ONNX, by Keras's own export and tf2onnx, without their traps.
+
+Keras exports through tf2onnx on TensorFlow. It refuses a model that was never called, which every
+freshly built or loaded one is, and tf2onnx alone fails on a Sequential model. Outputs are called
+Identity there; here they keep their names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from ..errors import QuantizationError
+from .onnx_export import check_onnx, save_onnx
+from .onnx_options import OnnxOptions
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSETS = range(15, 19)
+"""Operator sets that Keras's exporter writes."""
+DEFAULT_OPSET = 17
+
+
+def export_float(
+    model: keras.Model, path: str | os.PathLike[str] | None, options: OnnxOptions
+) -> onnx.ModelProto:
+    """A float Keras model as an ONNX model of float32; path: where to save it as well.
+
+    Layouts other than Keras's own and other types of inputs are for quantized models. Raises
+    QuantizationError without tf2onnx, for a model without a known input shape, and for options
+    that Keras's exporter does not have.
+    """
+    import onnx
+
+    _check_options(options)
+    if importlib.util.find_spec("tf2onnx") is None:
+        raise QuantizationError(
+            "float Keras models need the package tf2onnx; install it with: pip install tf2onnx"
+        )
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        raise QuantizationError(
+            f"Keras exports ONNX on TensorFlow, not on {keras.backend.backend()}; "
+            "load the model with KERAS_BACKEND=tensorflow"
+        )
+    functional = _called(model)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorFlow and tf2onnx, about themselves
+        place = Path(folder) / "model.onnx"
+        opset = options.opset or DEFAULT_OPSET
+        functional.export(str(place), format="onnx", opset_version=opset, verbose=False)
+        found = onnx.load(place)
+    _name_outputs(found, functional)
+    check_onnx(found)
+    if path is not None:
+        save_onnx(found, path)
+    return found
+
+
+def _check_options(options: OnnxOptions) -> None:
+    if options.inputs_first or options.outputs_first:
+        raise QuantizationError("a float model is exported as it is, in the layout 'nhwc'")
+    if options.input_type != "float32" or options.integer_outputs:
+        raise QuantizationError("a float model takes and gives float32")
+    if options.opset is not None and options.opset not in OPSETS:
+        raise QuantizationError(
+            f"Keras exports float models in opset {OPSETS[0]} to {OPSETS[-1]}, not {options.opset}"
+        )
+
+
+def _called(model: keras.Model) -> keras.Model:
+    """The model as a functional one that has been called once."""
+    if not model.built:
+        raise QuantizationError(
+            f"model {model.name!r} has no input shape yet; call it on samples, or give it a "
+            "keras.Input, before exporting it"
+        )
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if hasattr(model, "inputs"):
+        shapes = [(1, *(size or 1 for size in x.shape[1:])) for x in model.inputs]
+        zeros = [np.zeros(shape, x.dtype) for shape, x in zip(shapes, model.inputs, strict=True)]
+        model(keras.tree.pack_sequence_as(model.input, zeros), training=False)
+    return model
+
+
+def _name_outputs(found: onnx.ModelProto, model: Any) -> None:
+    """Give outputs the names that the model has for them, in place of Identity:0."""
+    names = list(getattr(model, "output_names", []))
+    taken = {name for node in found.graph.node for name in (*node.input, *node.output)}
+    if len(names) != len(found.graph.output) or taken & set(names) or len(set(names)) < len(names):
+        return
+    renamed = dict(zip((entry.name for entry in found.graph.output), names, strict=True))
+    for node in found.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for entry in found.graph.output:
+        entry.name = renamed[entry.name]

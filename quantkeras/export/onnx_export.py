@@ -1,0 +1,181 @@
+"""export_onnx: an integer program, a quantized or a float Keras model as an ONNX model."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..errors import ModelFileError, QuantizationError
+from ..file_writing import replacing, write_text
+from ..runtime import Program
+from .onnx_options import OnnxOptions
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .encodings import Encoding
+
+FORMATS = ("integer", "qdq", "qoperator", "encodings")
+METADATA_KEY = "quantkeras"
+"""Under this key the model's metadata hold the formats of all tensors, as JSON."""
+ENCODINGS_KEY = "encodings"
+ENCODINGS_SUFFIX = ".encodings"
+
+LARGEST_MESSAGE = 2**31 - 1
+"""Bytes of the largest protobuf message; weights beyond it lie in a file of their own."""
+
+
+def export_onnx(
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    format: str = "integer",
+    *,
+    input_layout: str = "nhwc",
+    output_layout: str | None = None,
+    input_type: str = "float32",
+    output_type: str = "float32",
+    opset: int | None = None,
+    encodings_version: str = "1.0.0",
+) -> onnx.ModelProto:
+    """A program, a quantized or a float Keras model as an ONNX model that onnx.checker accepts.
+
+    format, of a program or quantized model:
+      "integer" computes every integer of the program exactly, with standard operators;
+      "qdq" has float operators between QuantizeLinear and DequantizeLinear;
+      "qoperator" has operators of quantized tensors, some of them onnxruntime's own;
+      "encodings" is a float model with weights on their grid, and a list of the steps of all
+      tensors, written to the file ``path`` with the suffix ".encodings" and kept in the model's
+      metadata (encodings_version: "0.6.1", "1.0.0" or "2.0.0").
+    The last three round halves to even: they differ by a step here and there.
+
+    path: where to save it as well. input_layout, output_layout: of maps, "nhwc" or "nchw"; the
+    output follows the input if not given. input_type: "float32", "uint8" for pixels, or
+    "integer" for what is quantized already; output_type: "float32" or, of the integer form,
+    "integer". opset: None for the oldest that serves.
+
+    Inputs, outputs and layers keep their names; the batch dimension is free. The metadata say
+    under "quantkeras" which format each tensor has. The float tail of a quantized model (a softmax,
+    layers that stayed float) is exported with it, that of a Program is not. A float Keras model is
+    exported by Keras, see :func:`~quantkeras.export.float_export.export_float`.
+
+    Raises QuantizationError where onnx is missing, an argument is not understood, or a float layer
+    has no ONNX operators, and AccumulatorTooWide for a layer whose numbers ONNX has no integers
+    for.
+    """
+    if format not in FORMATS:
+        raise QuantizationError(f"format is {' or '.join(map(repr, FORMATS))}, not {format!r}")
+    layout = output_layout or input_layout
+    options = OnnxOptions(input_layout, layout, input_type, output_type, opset)
+    if options.integer_outputs and format != "integer":
+        raise QuantizationError(f"{format!r} gives float32 outputs; only 'integer' gives integers")
+    if format == "encodings" and input_type != "float32":
+        raise QuantizationError("'encodings' gives a float model, which takes float32 inputs")
+    require_onnx()
+    if _is_float(model):
+        from .float_export import export_float
+
+        return export_float(model, path, options)
+    program = as_program(model)
+    found, encodings = _exported(model, program, format, options)
+    text = ""
+    if encodings:
+        from .encodings import encodings_document
+
+        text = json.dumps(encodings_document(encodings, encodings_version), indent=1)
+        _add_metadata(found, ENCODINGS_KEY, text)
+    check_onnx(found)
+    if path is not None:
+        save_onnx(found, path)
+        if text:
+            write_text(Path(path).with_suffix(ENCODINGS_SUFFIX), text)
+    return found
+
+
+def as_program(model: Any) -> Program:
+    """The program itself, or that of a quantized Keras model."""
+    if isinstance(model, Program):
+        return model
+    if not hasattr(model, "layers"):
+        raise QuantizationError(
+            f"a {type(model).__name__} cannot be exported; pass a Program or a Keras model"
+        )
+    from ..conversion import convert
+
+    return convert(model)
+
+
+def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Write a model; above 2 GB its weights go to a file ``path + ".data"`` beside it."""
+    import onnx
+
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ModelFileError(f"{str(target)!r}: there is no folder {str(target.parent)!r}")
+    if model.ByteSize() <= LARGEST_MESSAGE:
+        with replacing(target) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+        return
+    onnx.save(model, target, save_as_external_data=True, location=f"{target.name}.data")
+
+
+def check_onnx(model: onnx.ModelProto) -> None:
+    """What the checker objects to would be a fault of ours; it cannot read above 2 GB."""
+    import onnx.checker
+
+    if model.ByteSize() <= LARGEST_MESSAGE:
+        onnx.checker.check_model(model, full_check=True)
+
+
+def require_onnx() -> None:
+    """Raises QuantizationError unless the package onnx can be imported."""
+    try:
+        importlib.import_module("onnx")
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise QuantizationError(
+            "ONNX models need the package onnx; install it with: pip install quantkeras[onnx]"
+        ) from error
+
+
+def _is_float(model: Any) -> bool:
+    """Whether a model is a Keras model without quantized layers."""
+    if isinstance(model, Program) or not hasattr(model, "layers"):
+        return False
+    from ..layers import HardwareLayer
+
+    return not any(isinstance(layer, HardwareLayer) for layer in model.layers)
+
+
+def _exported(
+    model: Any, program: Program, format: str, options: OnnxOptions
+) -> tuple[onnx.ModelProto, tuple[Encoding, ...]]:
+    """The model in its form, with its float tail, and the encodings of a float graph."""
+    from .onnx_forms import make_form, make_model
+    from .onnx_metadata import program_metadata
+
+    tail = bool(program.float_tail) and program is not model
+    inner = replace(options, output_layout="nchw", output_type="float32") if tail else options
+    form = make_form(program, format, inner)
+    lowest = form.opset
+    if tail:
+        from .float_tail import OPSET, append_tail
+
+        lowest = max(lowest, OPSET)
+        append_tail(form.graph, model, program, options, options.opset or lowest)
+    if options.opset is not None and options.opset < lowest:
+        raise QuantizationError(f"{format!r} takes opset {lowest} at least, not {options.opset}")
+    found = make_model(form, options.opset or lowest, ("quantkeras", __version__))
+    described = program_metadata(program, format, options, form.names)
+    _add_metadata(found, METADATA_KEY, json.dumps(described))
+    return found, form.encodings
+
+
+def _add_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
+    entry = model.metadata_props.add()
+    entry.key, entry.value = key, value

@@ -1,0 +1,100 @@
+"""from_onnx: an ONNX model as a float Keras model, checked against onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanitize.keras_io import write_keras
+
+from .errors import QuantizationError
+from .float_network import onnx_network
+
+if TYPE_CHECKING:
+    from sanitize.onnx_io import OnnxImport
+
+#: Largest difference to onnxruntime, relative to the largest output: float32 rounding of a deep
+#: network stays far below, a wrong operator far above.
+TOLERANCE = 1e-3
+
+
+class ImportMismatch(QuantizationError):
+    """A Keras model that does not compute what the ONNX model computes."""
+
+
+def from_onnx(
+    model: Any,
+    *,
+    layout: Literal["channels_last", "as_is"] = "channels_last",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    check: bool = True,
+) -> Any:
+    """A functional keras.Model that computes what an ONNX model computes.
+
+    model: an onnx.ModelProto, its bytes, or a path; opset 10 or newer. layout: pictures that the
+    ONNX model takes as (n, c, h, w) are (n, h, w, c) for the Keras model, inputs and outputs alike;
+    "as_is" keeps the axes of the ONNX model. shapes: sizes behind the batch, in ONNX' order, for
+    inputs that leave them open. check: compare both models on random input, if onnxruntime is
+    installed.
+
+    An operator that Keras has no layers for becomes an OnnxOperatorLayer, which runs but through
+    which nothing learns. Raises sanitize.onnx_io.OnnxError, naming the node, for a model that
+    cannot be read, and ImportMismatch where the two models disagree.
+    """
+    source = onnx_network(model, layout=layout, shapes=shapes)
+    assert source.onnx is not None
+    network = write_keras(source.graph)
+    if check and importlib.util.find_spec("onnxruntime") is not None:
+        from sanitize.onnx_io.source import load_model
+
+        difference = difference_to_onnx(network, source.onnx, load_model(model))
+        if not difference <= TOLERANCE:
+            raise ImportMismatch(
+                f"the Keras model of '{source.graph.name}' differs from onnxruntime by"
+                f" {difference:.2e} of the largest output. This is a fault of the import; please"
+                " report it. from_onnx(..., check=False) gives the model as it is"
+            )
+    return network
+
+
+def difference_to_onnx(network: Any, imported: OnnxImport, proto: Any, seed: int = 0) -> float:
+    """Largest difference of the outputs on random input, relative to the largest output."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    fixed = [value.shape[0] for value in session.get_inputs() if isinstance(value.shape[0], int)]
+    ours = _random_inputs(imported, fixed[0] if fixed else 2, seed)
+    theirs = {
+        port.name: port.to_onnx(array).astype(port.dtype)
+        for port, array in zip(imported.inputs, ours, strict=True)
+    }
+    wanted = session.run([port.name for port in imported.outputs], theirs)
+    found = network.predict_on_batch(ours if len(ours) > 1 else ours[0])
+    found = list(found) if isinstance(found, (list, tuple)) else [found]
+    worst = 0.0
+    for port, array, target in zip(imported.outputs, found, wanted, strict=True):
+        result = port.to_onnx(np.asarray(array))
+        if result.shape != target.shape:
+            return float("inf")
+        scale = max(float(np.abs(target).max(initial=0.0)), 1e-6)
+        gap = float(np.abs(result - target).max(initial=0.0)) / scale
+        worst = gap if not gap <= worst else worst
+    return worst
+
+
+def _random_inputs(imported: OnnxImport, batch: int, seed: int) -> list[NDArray[Any]]:
+    generator = np.random.default_rng(seed)
+    arrays: list[NDArray[Any]] = []
+    for port in imported.inputs:
+        shape = (batch, *(int(n or 1) for n in imported.graph.shape_of(port.value)))
+        if np.dtype(port.dtype).kind == "f":
+            arrays.append(generator.normal(size=shape).astype(np.float32))
+        else:
+            arrays.append(generator.integers(0, 100, shape).astype(port.dtype))
+    return arrays

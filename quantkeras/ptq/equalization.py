@@ -1,0 +1,204 @@
+"""Cross-layer equalization: the same function from weights that quantize better.
+
+Nagel, van Baalen, Blankevoort, Welling 2019, "Data-free quantization through weight equalization
+and bias correction", arXiv:1906.04721. For a link (see :mod:`.links`) with the weight ranges r1[c]
+of the producer's channel c and r2[c] of the weights that read it,
+
+    s[c] = sqrt(r1[c] / r2[c]),   W1[c] /= s[c],   b1[c] /= s[c],   W2[:, c] *= s[c]
+
+makes both sqrt(r1 * r2). A depthwise convolution between two others is part of two links, and all
+links are visited in turn until no factor differs from 1: then the three have the cube root of
+their product, the closed form of the paper. ReLU6 stays what it is, a clip, now at 6 / s[c].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from sanitize import sanitize_graph
+from sanitize.graph import Graph
+from sanitize.keras_io import read_keras, write_keras
+from sanitize.rules.linear import scale_inputs, scale_outputs
+
+from ..text_tables import plain_table
+from .absorb import Moments, absorb, batchnorm_moments
+from .links import Link, find_links, input_range, magnitudes, output_range, scaled_clip
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-3
+"""Equalized: no factor of a whole round is farther than this from 1."""
+MOST_ROUNDS = 200
+DEAD = 2.0**-16
+"""A channel whose weights are below this part of the layer's largest is left alone: scaled up,
+its bias would dwarf all other channels.
+"""
+
+
+@dataclass(frozen=True)
+class LinkResult:
+    """What equalization did between two layers.
+
+    before, after: largest ratio of the two weight ranges over the channels, 1 if all are equal.
+    smallest, largest: of the factors s. absorbed: channels whose high bias moved on. reason: why
+    nothing was done; then reader is "".
+    """
+
+    producer: str
+    reader: str = ""
+    through: tuple[str, ...] = ()
+    before: float = 1.0
+    after: float = 1.0
+    smallest: float = 1.0
+    largest: float = 1.0
+    absorbed: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class EqualizationReport:
+    """One entry per layer with weights, in order; rounds: how often all links were visited."""
+
+    links: tuple[LinkResult, ...]
+    rounds: int
+
+    HEADER = ("layer", "equalized with", "through", "range ratio", "factors", "remark")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells of the table under HEADER."""
+        rows: list[tuple[str, ...]] = []
+        for link in self.links:
+            if link.reason:
+                rows.append((link.producer, "-", "-", "-", "-", link.reason))
+                continue
+            remark = f"{link.absorbed} biases absorbed" if link.absorbed else ""
+            ratio = f"{link.before:.3g} -> {link.after:.3g}"
+            factors = f"{link.smallest:.3g} .. {link.largest:.3g}"
+            through = ", ".join(link.through) or "-"
+            rows.append((link.producer, link.reader, through, ratio, factors, remark))
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join(plain_table(self.HEADER, self.rows(), left=len(self.HEADER)))
+
+
+def equalize(model: keras.Model, absorb_bias: bool = False, verbose: bool = False) -> keras.Model:
+    """A float model that computes the same as ``model`` from equalized weights; to be quantized.
+
+    The model is sanitized on the way. absorb_bias: also move biases so high that a ReLU behind
+    them does nothing into the next layer (section 4.1.3 of the paper); known from the statistics
+    of the batch normalizations, so that the function changes for the few values beyond three
+    standard deviations. verbose: print what was done for each layer.
+    """
+    raw = read_keras(model)
+    graph, _ = sanitize_graph(raw)
+    moments = batchnorm_moments(raw, graph) if absorb_bias else {}
+    equalized, report = equalize_graph(graph, moments)
+    if verbose:
+        print(report)
+    return write_keras(equalized)
+
+
+def equalize_graph(
+    graph: Graph, moments: Mapping[str, Moments] | None = None
+) -> tuple[Graph, EqualizationReport]:
+    """:func:`equalize` of a sanitized graph, with the report.
+
+    moments: name of a layer with weights -> mean and deviation of its output before any activation
+    (see :func:`.absorb.batchnorm_moments`), of those whose high biases are to be absorbed.
+    """
+    links, reasons = find_links(graph)
+    sizes = {node.name: magnitudes(node) for node in graph if "kernel" in node.weights}
+    before = [_ratio(sizes, link) for link in links]
+    factors, rounds = _converge(links, sizes)
+    result = graph
+    for link in links:
+        result = _applied(result, link, factors[link.producer])
+    scaled = {
+        name: Moments(m.mean / factors[name], m.deviation / factors[name])
+        for name, m in (moments or {}).items()
+        if name in factors
+    }
+    absorbed: dict[str, int] = {}
+    for link in links:
+        if link.producer in scaled:
+            result, absorbed[link.producer] = absorb(result, link, scaled[link.producer])
+    entries = {name: LinkResult(name, reason=reason) for name, reason in reasons.items()}
+    for link, ratio in zip(links, before, strict=True):
+        s = factors[link.producer]
+        entries[link.producer] = LinkResult(
+            link.producer,
+            link.reader,
+            tuple(graph[name].kind for name in link.path),
+            ratio,
+            _ratio(sizes, link),
+            float(s.min()),
+            float(s.max()),
+            absorbed.get(link.producer, 0),
+        )
+    ordered = tuple(entries[node.name] for node in graph if node.name in entries)
+    return result, EqualizationReport(ordered, rounds)
+
+
+def _converge(links: list[Link], sizes: dict[str, Array]) -> tuple[dict[str, Array], int]:
+    """Factors per producer, (cout,); ``sizes`` become those of the equalized weights."""
+    totals = {link.producer: np.ones(len(output_range(sizes[link.producer]))) for link in links}
+    for count in range(MOST_ROUNDS):
+        moved = 0.0
+        for link in links:
+            s = _factors(sizes, link)
+            totals[link.producer] *= s
+            _scale_magnitudes(sizes, link, s)
+            moved = max(moved, float(np.abs(np.log(s)).max(initial=0.0)))
+        if moved < TOLERANCE:
+            return totals, count + 1
+    return totals, MOST_ROUNDS
+
+
+def _ranges(sizes: Mapping[str, Array], link: Link) -> tuple[Array, Array]:
+    """(r1, r2) per channel of the producer."""
+    first = output_range(sizes[link.producer])
+    second = np.zeros(len(first))
+    np.maximum.at(second, link.origin, input_range(sizes[link.reader]))
+    return first, second
+
+
+def _alive(first: Array, second: Array) -> NDArray[np.bool_]:
+    """Channels with weights on both sides."""
+    return (first > DEAD * first.max(initial=0.0)) & (second > DEAD * second.max(initial=0.0))
+
+
+def _factors(sizes: Mapping[str, Array], link: Link) -> Array:
+    first, second = _ranges(sizes, link)
+    alive = _alive(first, second)
+    return np.sqrt(np.where(alive, first, 1.0) / np.where(alive, second, 1.0))
+
+
+def _ratio(sizes: Mapping[str, Array], link: Link) -> float:
+    """Largest ratio of the two ranges of a channel, whichever is larger."""
+    return float(np.exp(2 * np.abs(np.log(_factors(sizes, link))).max(initial=0.0)))
+
+
+def _scale_magnitudes(sizes: dict[str, Array], link: Link, s: Array) -> None:
+    first, second = sizes[link.producer], sizes[link.reader]
+    sizes[link.producer] = first / s.reshape(first.shape[0], 1, -1)
+    second = sizes[link.reader]
+    sizes[link.reader] = second * s[link.origin].reshape(second.shape[0], -1, 1)
+
+
+def _applied(graph: Graph, link: Link, s: Array) -> Graph:
+    producer, reader = graph[link.producer], graph[link.reader]
+    changed: list[Any] = [scale_outputs(producer, 1 / s, np.zeros(len(s)))]
+    along = s[link.origin]
+    nothing = np.zeros(len(along))
+    padded = "pad_value" in reader.weights
+    constant = np.zeros(len(output_range(magnitudes(reader))))
+    changed.append(scale_inputs(reader, along, nothing, constant, padded))
+    changed += [scaled_clip(graph[name], s[origin]) for name, origin in link.clips.items()]
+    return graph.replace(add=changed)

@@ -1,0 +1,235 @@
+"""Which layers suffer from quantization: each alone quantized, or each alone in float.
+
+What a layer does to the outputs is measured with all others in float ("on"), or with all others
+quantized ("off"). Its weights and its output count separately, or together. Values that come
+before the layer in question are the same each time, and are kept: on average half of the network
+runs. Samples go through in small batches, so that little memory is needed.
+
+Quantization noise of different layers is nearly independent, so the noise powers of "on" add up:
+mixed precision (:mod:`.bit_widths`) is built on that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from sanitize.graph import Node, producer_of
+from sanitize.semantics import run_node
+
+from ..errors import QuantizationError
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer, OutputQuantizer, WeightedLayer
+from ..numerics.layer import LayerParams
+from ..progress import progress_bar
+from ..text_tables import plain_table
+from .walk import (
+    exact_call,
+    float_call,
+    float_parameters,
+    gathered,
+    quantized_graph,
+    quantized_params,
+    weighted_call,
+)
+
+Metric = Callable[[Any], float]
+
+PARTS = ("both", "weights", "activations")
+MODES = ("on", "off")
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """One layer. noise: mean squared difference of the outputs from float; signal-to-noise ratio
+    in dB, infinite without noise; score: what the user's metric says, None without one.
+    """
+
+    layer: str
+    noise: float
+    sqnr: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class SensitivityReport:
+    """All layers, the most sensitive first.
+
+    mode, parts: as asked for. signal: mean square of the float outputs. quantized: the whole
+    model quantized, for comparison.
+    """
+
+    mode: str
+    parts: str
+    layers: tuple[LayerSensitivity, ...]
+    signal: float
+    quantized: LayerSensitivity
+
+    HEADER = ("layer", "SQNR dB", "score")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells of the table under HEADER."""
+        return [
+            (
+                entry.layer,
+                f"{entry.sqnr:.1f}",
+                "-" if entry.score is None else f"{entry.score:.4g}",
+            )
+            for entry in (*self.layers, self.quantized)
+        ]
+
+    def __str__(self) -> str:
+        what = "alone quantized" if self.mode == "on" else "alone in float"
+        title = f"each layer {what} ({self.parts})"
+        return "\n".join([title, *plain_table(self.HEADER, self.rows(), left=1)])
+
+
+def sensitivity(
+    model: keras.Model,
+    samples: Any,
+    parts: str = "both",
+    mode: str = "on",
+    metric: Metric | None = None,
+    num_samples: int | None = 128,
+) -> SensitivityReport:
+    """How much each layer of a quantized, calibrated model does to its outputs.
+
+    samples: as for ``calibrate``, unlabelled. parts: "weights", "activations" (the layer's output)
+    or "both". mode: "on" quantizes one layer at a time, "off" all but one. metric: takes the
+    outputs for all samples (arrays, nested as the model's) and gives a number, the larger the
+    better, such as an accuracy; layers are then ordered by it instead of the SQNR.
+
+    Raises QuantizationError for a model without quantized layers, bad samples and unknown choices.
+    """
+    for name, value, allowed in (("parts", parts, PARTS), ("mode", mode, MODES)):
+        if value not in allowed:
+            raise QuantizationError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    trial = _Trial(model, parts, mode)
+    data = gathered(model, samples, num_samples)
+    outputs = trial.outputs(data)
+    true = outputs.pop(_FLOAT)
+    signal = _mean_square(true)
+
+    def judged(name: str, found: Sequence[NDArray[Any]]) -> LayerSensitivity:
+        noise = _mean_square([a - b for a, b in zip(found, true, strict=True)])
+        sqnr = 10 * math.log10(signal / noise) if noise and signal else math.inf
+        packed = keras.tree.pack_sequence_as(model.output, list(found))
+        return LayerSensitivity(name, noise, sqnr, None if metric is None else metric(packed))
+
+    whole = judged("(all quantized)", outputs.pop(_QUANTIZED))
+    entries = [judged(name, found) for name, found in outputs.items()]
+    sign = 1 if mode == "on" else -1
+
+    def order(entry: LayerSensitivity) -> float:
+        return sign * (entry.sqnr if entry.score is None else entry.score)
+
+    return SensitivityReport(mode, parts, tuple(sorted(entries, key=order)), signal, whole)
+
+
+_FLOAT, _QUANTIZED = "\0float", "\0quantized"
+
+
+class _Trial:
+    """Runs of a quantized graph in which each layer's parts are quantized or not."""
+
+    def __init__(self, model: keras.Model, parts: str, mode: str) -> None:
+        self.graph = quantized_graph(model)
+        self.parts = parts
+        self.base_on = mode == "off"
+        self.floats = float_parameters(self.graph)
+        layers = [node.attrs.get("layer") for node in self.graph]
+        weighted = [layer for layer in layers if isinstance(layer, WeightedLayer)]
+        self.rounded = {id(layer): quantized_params(layer) for layer in weighted}
+        self.names: dict[str, list[str]] = {}  # by layer: call sites of a shared one go together
+        for node in self.graph:
+            layer: Any = node.attrs.get("layer")
+            if self._concerns(layer):
+                self.names.setdefault(layer.name, []).append(node.name)
+
+    def _concerns(self, layer: Any) -> bool:
+        weights = isinstance(layer, WeightedLayer) and self.parts != "activations"
+        return weights or (self.parts != "weights" and _quantizes_output(layer))
+
+    def outputs(self, data: Mapping[str, NDArray[Any]]) -> dict[str, list[NDArray[Any]]]:
+        """The outputs for all samples: float, quantized, and with each layer switched."""
+        found: dict[str, list[list[NDArray[Any]]]] = {}
+        count = len(next(iter(data.values())))
+        starts = range(0, count, BATCH)
+        with progress_bar(len(starts) * len(self.names), "switching layers") as advance:
+            for start in starts:
+                given = {name: array[start : start + BATCH] for name, array in data.items()}
+                values = {on: self._run(given, on) for on in (False, True)}
+                for name, on in ((_FLOAT, False), (_QUANTIZED, True)):
+                    found.setdefault(name, []).append(self._ends(values[on]))
+                for name, nodes in self.names.items():
+                    switched = self._switched(values[self.base_on], nodes)
+                    found.setdefault(name, []).append(self._ends(switched))
+                    advance(1)
+        return {
+            name: [np.concatenate(batches) for batches in zip(*pieces, strict=True)]
+            for name, pieces in found.items()
+        }
+
+    def _ends(self, values: Mapping[str, Any]) -> list[NDArray[Any]]:
+        return [np.asarray(ops.convert_to_numpy(values[v])) for v in self.graph.outputs]
+
+    def _run(self, given: Mapping[str, Any], on: bool) -> dict[str, Any]:
+        values: dict[str, Any] = dict(given)
+        for node in self.graph:
+            if node.name not in values:
+                self._compute(node, values, on)
+        return values
+
+    def _switched(self, base: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        """The values after these nodes are switched; those that do not change are not computed."""
+        values = dict(base)
+        changed: set[str] = set()
+        for node in self.graph:
+            switched = node.name in names
+            if switched or any(producer_of(v) in changed for v in node.inputs):
+                self._compute(node, values, self.base_on != switched)
+                changed.add(node.name)
+        return values
+
+    def _compute(self, node: Node, values: dict[str, Any], on: bool) -> None:
+        xs = [values[value] for value in node.inputs]
+        for index, result in enumerate(self._results(node, xs, on)):
+            values[node.name if index == 0 else f"{node.name}:{index}"] = result
+
+    def _results(self, node: Node, xs: list[Any], on: bool) -> Sequence[Any]:
+        layer = node.attrs.get("layer")
+        if isinstance(layer, Dequantizer):
+            return xs
+        if not isinstance(layer, HardwareLayer | InputQuantizer):
+            return run_node(node, [np.asarray(ops.convert_to_numpy(x)) for x in xs])
+        if on and self.parts == "both":
+            return [exact_call(node)(*xs)]
+        if isinstance(layer, WeightedLayer):
+            weights_on = on and self.parts == "weights"
+            params: LayerParams = (self.rounded if weights_on else self.floats)[id(layer)]
+            y = weighted_call(layer, params)(*xs)
+        else:
+            y = float_call(node, self.floats)(*xs)
+        if on and self.parts == "activations" and _quantizes_output(layer):
+            quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
+            y = OutputQuantizer.call(quantizer, y)  # y is scaled already
+        return [y]
+
+
+def _quantizes_output(layer: Any) -> bool:
+    if isinstance(layer, InputQuantizer):
+        return not layer.integer_input
+    return isinstance(layer, HardwareLayer) and layer.output_quantizer is not None
+
+
+def _mean_square(arrays: Sequence[NDArray[Any]]) -> float:
+    size = sum(array.size for array in arrays)
+    total = sum(float(np.square(array, dtype=np.float64).sum()) for array in arrays)
+    return total / max(size, 1)

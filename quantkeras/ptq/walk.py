@@ -1,0 +1,257 @@
+"""A walk through a quantized model, layer by layer, with its float meaning beside it.
+
+Methods that change one layer after the other need, at each layer with weights, what enters it in
+the quantized model (with all changes made so far) and what the float model has there. A walk keeps
+both for a fixed set of samples, each value only until its last reader has had it; values that take
+more than MEMORY together lie in files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from sanitize.graph import Graph, Node, producer_of
+from sanitize.keras_io import read_keras
+from sanitize.semantics import run_node
+
+from ..calibration import open_samples
+from ..errors import QuantizationError
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
+from ..layers.keras_arrays import FloatArrays
+from ..numerics.layer import LayerParams, LayerSpec, run_layer
+
+Array = NDArray[np.float32]
+
+BATCH = 64
+MEMORY = 192 * 2**20
+"""Bytes of activations that are kept in memory; the rest lies in temporary files."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a layer with weights. inputs: what the quantized model feeds it, (n, ...);
+    target: its output in the float model before pooling and activation, (n, ..., c).
+    """
+
+    node: Node
+    layer: WeightedLayer
+    inputs: Array
+    target: Array
+
+
+class Walk:
+    """Steps through the layers with weights of a quantized model; a context manager.
+
+    samples, num_samples: as for ``calibrate``. The float meaning is that of the weights at the
+    beginning. A layer may be changed while its step is the current one. A shared layer has one
+    step per call site.
+    """
+
+    def __init__(self, model: keras.Model, samples: Any, num_samples: int | None) -> None:
+        self.graph = quantized_graph(model)
+        self.samples = gathered(model, samples, num_samples)
+        self._wanted = needed_nodes(self.graph)
+        self._params = float_parameters(self.graph)
+        self._folder = tempfile.TemporaryDirectory(prefix="quantkeras-", ignore_cleanup_errors=True)
+        self._in_memory = 0
+        self._files = 0
+
+    def __enter__(self) -> Walk:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._folder.cleanup()
+
+    @property
+    def layers(self) -> list[WeightedLayer]:
+        """The layers with weights, each once, in the order of their first step."""
+        found = [node.attrs.get("layer") for node in self.graph]
+        return list({id(x): x for x in found if isinstance(x, WeightedLayer)}.values())
+
+    def __iter__(self) -> Iterator[Step]:
+        values: dict[str, tuple[Array, Array]] = {}
+        waiting = {
+            name: sum(producer_of(v) == name for n in self._wanted for v in n.inputs)
+            for name in (node.name for node in self._wanted)
+        }
+        for node in self._wanted:
+            pairs = [values[producer_of(v)] for v in node.inputs]
+            layer = node.attrs.get("layer")
+            if node.kind == "input":
+                array = self.samples[node.name]
+                values[node.name] = array, array
+            elif isinstance(layer, WeightedLayer):
+                target = self._run(lambda x, a=layer: self._core(a, x), [pairs[0][1]])
+                yield Step(node, layer, pairs[0][0], target)
+                if waiting[node.name]:
+                    exact = self._run(exact_call(node), [pairs[0][0]])
+                    values[node.name] = exact, self._run(lambda y, a=layer: _rest(a, y), [target])
+                self._free([target])
+            else:
+                values[node.name] = (
+                    self._run(exact_call(node), [exact for exact, _ in pairs]),
+                    self._run(float_call(node, self._params), [true for _, true in pairs]),
+                )
+            for value in node.inputs:
+                name = producer_of(value)
+                waiting[name] -= 1
+                if not waiting[name]:
+                    self._free(values.pop(name))
+
+    def _core(self, layer: WeightedLayer, x: Any) -> Any:
+        return core_values(layer, x, self._params[id(layer)])
+
+    def _run(self, function: Callable[..., Any], arrays: Sequence[Array]) -> Array:
+        return in_batches(function, arrays, self._space)
+
+    def _space(self, shape: tuple[int, ...]) -> Array:
+        size = 4 * int(np.prod(shape))
+        if self._in_memory + size <= MEMORY:
+            self._in_memory += size
+            return np.empty(shape, np.float32)
+        self._files += 1
+        path = Path(self._folder.name, f"{self._files}.bin")
+        return np.memmap(path, np.float32, "w+", shape=shape)
+
+    def _free(self, arrays: Sequence[Array]) -> None:
+        for array in arrays:
+            if isinstance(array, np.memmap):
+                Path(str(array.filename)).unlink(missing_ok=True)
+            elif not any(array is x for x in self.samples.values()):
+                self._in_memory -= array.nbytes
+
+
+def quantized_graph(model: keras.Model) -> Graph:
+    """The graph of a quantized model; QuantizationError for any other."""
+    graph = read_keras(model)
+    if not any(isinstance(node.attrs.get("layer"), HardwareLayer) for node in graph):
+        raise QuantizationError(
+            f"model {model.name!r} has no quantized layers; call quantize first"
+        )
+    return graph
+
+
+def float_parameters(graph: Graph) -> dict[int, LayerParams]:
+    """The present weights and biases of all layers with weights, by ``id`` of the layer."""
+
+    def copy(tensor: Any) -> Any:  # that no assignment to a variable reaches
+        return None if tensor is None else np.array(ops.convert_to_numpy(tensor))
+
+    found = [node.attrs.get("layer") for node in graph]
+    params = {id(x): x.float_params() for x in found if isinstance(x, WeightedLayer)}
+    return {
+        key: LayerParams(copy(p.weights), copy(p.bias), pad_value=copy(p.pad_value))
+        for key, p in params.items()
+    }
+
+
+def core_values(layer: WeightedLayer, x: Any, params: LayerParams) -> Any:
+    """Output of a layer before pooling and activation, for float weights in ``params``."""
+    alone = LayerParams(weights=params.weights, bias=params.bias, pad_value=params.pad_value)
+    return run_layer(layer.core_spec(), alone, [x], FloatArrays())
+
+
+def quantized_params(layer: WeightedLayer) -> LayerParams:
+    """The weights that the integers of a layer stand for, as values, for :func:`core_values`."""
+    numbers = layer.numbers()
+    flat = layer.channel_last(ops.convert_to_tensor(layer.kernel))
+    integers = layer.weight_quantizer.integers(flat, numbers.step)
+    weights = layer.core_kernel(layer.kernel_shaped(integers * numbers.step))
+    bias = None if numbers.qbias is None else numbers.qbias * (numbers.step * numbers.lsb)
+    return LayerParams(weights=weights, bias=bias, pad_value=numbers.qpad_value)
+
+
+def forget_compiled(model: keras.Model) -> None:
+    """Compiled functions may hold what has just been changed."""
+    for compiled in ("train_function", "test_function", "predict_function"):
+        setattr(model, compiled, None)
+
+
+def _rest(layer: WeightedLayer, core: Any) -> Any:
+    """What the float meaning of a layer does behind its core."""
+    spec = LayerSpec("identity", pool=layer.pool, relu=layer.relu)
+    clip = LayerParams(max_value=layer.clip_value if layer.clips else None)
+    y = run_layer(spec, clip, [core], FloatArrays())
+    return y if layer.function is None else layer.float_function(y)
+
+
+def exact_call(node: Node) -> Callable[..., Any]:
+    """What a node computes in the quantized model, from its inputs as arguments."""
+    layer = node.attrs.get("layer")
+    if isinstance(layer, HardwareLayer | InputQuantizer):
+        return lambda *xs: layer.call(list(xs) if len(xs) > 1 else xs[0])
+    return lambda *xs: run_node(node, xs)[0]
+
+
+def float_call(node: Node, params: Mapping[int, LayerParams]) -> Callable[..., Any]:
+    """What a node computes in the float model; params: see :func:`float_parameters`."""
+    layer = node.attrs.get("layer")
+    if isinstance(layer, WeightedLayer):
+        return weighted_call(layer, params[id(layer)])
+    if isinstance(layer, HardwareLayer | InputQuantizer):
+        return lambda *xs: layer.float_call(list(xs) if len(xs) > 1 else xs[0])
+    return lambda *xs: run_node(node, xs)[0]
+
+
+def weighted_call(layer: WeightedLayer, params: LayerParams) -> Callable[[Any], Any]:
+    """The float meaning of a layer with the weights and bias of ``params``."""
+    return lambda x: _rest(layer, core_values(layer, x, params))
+
+
+def in_batches(
+    function: Callable[..., Any],
+    arrays: Sequence[Array],
+    space: Callable[[tuple[int, ...]], Array] = lambda shape: np.empty(shape, np.float32),
+) -> Array:
+    """The function of all samples, batch by batch, in an array that ``space`` makes."""
+    count, result = len(arrays[0]), None
+    for start in range(0, count, BATCH):
+        part = function(*(np.asarray(a[start : start + BATCH]) for a in arrays))
+        part = np.asarray(ops.convert_to_numpy(part), np.float32)
+        if result is None:
+            result = space((count, *part.shape[1:]))
+        result[start : start + BATCH] = part
+    assert result is not None
+    return result
+
+
+def needed_nodes(graph: Graph) -> list[Node]:
+    """The nodes that some layer with weights depends on, and these, in order."""
+    needed: set[str] = set()
+    for node in reversed(graph.nodes):
+        if isinstance(node.attrs.get("layer"), WeightedLayer) or node.name in needed:
+            needed |= {node.name, *(producer_of(value) for value in node.inputs)}
+    found = [node for node in graph if node.name in needed]
+    assert not any(isinstance(node.attrs.get("layer"), Dequantizer) for node in found)
+    return found
+
+
+def gathered(model: keras.Model, samples: Any, num_samples: int | None) -> dict[str, Array]:
+    """All samples by input name, (n, ...)."""
+    batches = list(open_samples(model, samples, num_samples, None, 1))
+    return {
+        name: np.concatenate([np.asarray(batch[name], np.float32) for batch in batches])
+        for name in batches[0]
+    }
+
+
+def predicted(model: keras.Model, arrays: Sequence[Array]) -> list[NDArray[Any]]:
+    """The outputs of a model as a flat list; arrays: one per input, in order."""
+    structure = keras.tree.pack_sequence_as(model.input, list(arrays))
+    found = model.predict(structure, BATCH, verbose=0)
+    return [np.asarray(y) for y in keras.tree.flatten(found)]

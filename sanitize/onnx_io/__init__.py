@@ -1,0 +1,35 @@
+"""ONNX models to graphs and back: the only place of the package that knows ONNX."""
+
+try:
+    import onnx as _onnx  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "onnx":
+        raise
+    raise ModuleNotFoundError(
+        "reading ONNX models needs the package onnx; install it with: pip install quantkeras[onnx]",
+        name="onnx",
+    ) from error
+
+from ..onnx_errors import OnnxError, PatternError
+from .custom import PatternGraph
+from .patterns import PATTERNS, Pattern, custom_pattern_scope, custom_patterns
+from .read import OnnxImport, Port, import_onnx, read_onnx
+from .view import OnnxGraph, OnnxNode
+from .write import write_onnx
+
+__all__ = [
+    "OnnxError",
+    "OnnxGraph",
+    "OnnxImport",
+    "OnnxNode",
+    "PATTERNS",
+    "Pattern",
+    "PatternError",
+    "PatternGraph",
+    "Port",
+    "custom_pattern_scope",
+    "custom_patterns",
+    "import_onnx",
+    "read_onnx",
+    "write_onnx",
+]

@@ -1,0 +1,108 @@
+"""The inputs of an ONNX model: their sizes, and which of their axes holds channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..onnx_errors import OnnxError
+from .layout import PICTURE, SEQUENCE, Order
+from .view import OnnxGraph, OnnxInput
+
+#: Operators that take (n, c, ...) and so tell which axis holds channels.
+_TELLING = frozenset(
+    {
+        "Conv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "LRN",
+        "LpPool",
+        "DepthToSpace",
+        "SpaceToDepth",
+    }
+)
+#: Operators behind which the axes are no longer those of the input.
+_ENDING = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gemm", "MatMul", "Shape", "Size", "Gather"}
+)
+
+
+def input_shapes(
+    graph: OnnxGraph, given: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[int, ...]]:
+    """Unbatched sizes of every input, in ONNX' order.
+
+    Raises OnnxError for an input without a batch axis and for a size that neither the model nor
+    ``given`` says.
+    """
+    unknown = set(given) - {declared.name for declared in graph.inputs}
+    if unknown:
+        names = [declared.name for declared in graph.inputs]
+        raise OnnxError(f"shapes names {sorted(unknown)}, but the inputs of the model are {names}")
+    return {declared.name: _sizes(declared, given.get(declared.name)) for declared in graph.inputs}
+
+
+def _sizes(declared: OnnxInput, given: Sequence[int] | None) -> tuple[int, ...]:
+    if not declared.shape:
+        raise OnnxError(f"the input '{declared.name}' is a single number, without a batch axis")
+    sizes = declared.shape[1:]
+    if given is not None:
+        if len(given) != len(sizes) or any(
+            isinstance(size, int) and size != number
+            for size, number in zip(sizes, given, strict=True)
+        ):
+            raise OnnxError(
+                f"shapes gives {tuple(given)} for the input '{declared.name}', which the model"
+                f" declares as {sizes} behind the batch"
+            )
+        return tuple(int(number) for number in given)
+    result = []
+    for axis, size in enumerate(sizes, 1):
+        if not isinstance(size, int) or size <= 0:
+            name = f"'{size}'" if isinstance(size, str) else "unknown"
+            raise OnnxError(
+                f"axis {axis} of the input '{declared.name}' has the size {name}; only the batch"
+                f" may be open. Pass shapes={{'{declared.name}': (...)}} with all sizes behind it"
+            )
+        result.append(size)
+    return tuple(result)
+
+
+def input_orders(graph: OnnxGraph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Order]:
+    """For every input, the order of its axes in which the graph works on it."""
+    return {name: _order(graph, name, shape) for name, shape in shapes.items()}
+
+
+def _order(graph: OnnxGraph, name: str, shape: tuple[int, ...]) -> Order:
+    rank = len(shape) + 1
+    plain = tuple(range(rank))
+    turned = {4: PICTURE, 3: SEQUENCE}.get(rank)
+    if turned is None:
+        return plain
+    # Axis i of the value is axis axes[i] of the input.
+    waiting: list[tuple[str, Order]] = [(name, plain)]
+    seen: set[str] = set()
+    while waiting:
+        value, axes = waiting.pop(0)
+        if value in seen:
+            continue
+        seen.add(value)
+        for node in graph.consumers(value):
+            if node.op_type in _TELLING:
+                return tuple(axes[axis] for axis in turned)
+            if node.op_type in _ENDING:
+                continue
+            moved = axes
+            if node.op_type == "Transpose":
+                perm = node.get("perm", tuple(reversed(range(rank))))
+                moved = tuple(axes[axis] for axis in perm)
+            waiting += [(output, moved) for output in node.outputs if output]
+    if rank == 3:
+        return plain
+    # No operator tells: pictures have few channels, and ONNX has them in front.
+    return plain if shape[2] <= 4 and shape[2] < shape[0] else PICTURE

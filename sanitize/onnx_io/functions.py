@@ -1,0 +1,228 @@
+"""Activation functions written out as several ONNX nodes, found by what they compute.
+
+Exporters write GELU, Mish, HardSwish and others as products, sums and clips, each in its own way.
+Instead of a pattern for every way, a set of element-wise nodes with one input and one output is run
+on numbers; a set that agrees with a known function is that function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations import apply_activation
+from .operators_elementwise import spec_of
+from .view import OnnxGraph, OnnxNode
+
+Array = NDArray[Any]
+
+#: The longest spelling that is looked for: GELU by tanh takes ten nodes.
+_LONGEST = 12
+#: Operators that a spelled-out function has at least one of.
+_TELLING = frozenset(
+    {
+        "Abs",
+        "Clip",
+        "Erf",
+        "Exp",
+        "HardSigmoid",
+        "Log",
+        "Max",
+        "Min",
+        "Relu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+    }
+)
+_BINARY: Mapping[str, Callable[[Array, Array], Array]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "Max": np.maximum,
+    "Min": np.minimum,
+    "Pow": np.power,
+}
+_UNARY: Mapping[str, Callable[[Array], Array]] = {
+    "Relu": lambda x: np.maximum(x, 0),
+    "Neg": np.negative,
+    "Identity": lambda x: x,
+}
+_NAMED: tuple[dict[str, Any], ...] = (
+    {"function": "silu"},
+    {"function": "hard_silu"},
+    {"function": "hard_sigmoid"},
+    {"function": "mish"},
+    {"function": "sigmoid"},
+    {"function": "tanh"},
+    {"function": "softplus"},
+    {"function": "softsign"},
+    {"function": "log_sigmoid"},
+    {"function": "hard_tanh"},
+    {"function": "tanh_shrink"},
+    {"function": "gelu", "approximate": False},
+    {"function": "gelu", "approximate": True},
+)
+#: Large numbers tell a ceiling of 20 from none; there a spelling may overflow.
+_LARGE = np.array([15.0, 50.0, 300.0, 1e4, 1e6])
+_PROBES = np.concatenate(
+    [-_LARGE, np.linspace(-9.0, 9.0, 121), [-3.0, -1.0, 0.0, 1.0, 3.0, 6.0], _LARGE]
+)
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A function written out: its ``nodes`` in order, the value ``x`` it works on, and what it is.
+
+    kind, attrs: of our node. slope: for prelu, the ONNX constant by which negative numbers grow.
+    """
+
+    nodes: tuple[OnnxNode, ...]
+    x: str
+    kind: str
+    attrs: Mapping[str, Any]
+    slope: Array | None = None
+
+
+def find_functions(graph: OnnxGraph, taken: frozenset[str]) -> list[Spelled]:
+    """All functions written out in ``graph``, the longest spelling of each.
+
+    taken: names of nodes that are not to be part of one.
+    """
+    found: list[Spelled] = []
+    used: set[int] = {id(node) for node in graph.nodes if node.name in taken}
+    position = {id(node): index for index, node in enumerate(graph.nodes)}
+    for node in reversed(graph.nodes):
+        if id(node) in used or not _allowed(graph, node):
+            continue
+        spelled = _spelled_at(graph, node, position, used)
+        if spelled is not None:
+            found.append(spelled)
+            used |= {id(part) for part in spelled.nodes}
+    return found
+
+
+def _allowed(graph: OnnxGraph, node: OnnxNode) -> bool:
+    if node.domain or len(node.outputs) != 1:
+        return False
+    if node.op_type in _BINARY:
+        return len(node.inputs) == 2
+    if node.op_type == "Clip":
+        return all(name in graph.constants for name in node.inputs[1:] if name)
+    return node.op_type in _UNARY or spec_of(node) is not None or node.op_type == "HardSigmoid"
+
+
+def _spelled_at(
+    graph: OnnxGraph, last: OnnxNode, position: Mapping[int, int], used: set[int]
+) -> Spelled | None:
+    """The function whose last node is ``last``: nodes are added until one value feeds them all."""
+    nodes = [last]
+    best: Spelled | None = None
+    while True:
+        made = {name for node in nodes for name in node.outputs}
+        leaves = {
+            name
+            for node in nodes
+            for name in node.inputs
+            if name and name not in made and name not in graph.constants
+        }
+        if len(leaves) == 1 and len(nodes) > 1:
+            best = _recognized(graph, nodes, next(iter(leaves)), position) or best
+        producers = [graph.producer(name) for name in leaves]
+        candidates = [
+            node
+            for node in producers
+            if node is not None
+            and id(node) not in used
+            and _allowed(graph, node)
+            and all(reader in nodes for reader in graph.consumers(node.outputs[0]))
+            and node.outputs[0] not in graph.outputs
+        ]
+        if not candidates or len(nodes) >= _LONGEST:
+            return best
+        nodes.append(max(candidates, key=lambda node: position[id(node)]))
+
+
+def _recognized(
+    graph: OnnxGraph, nodes: Sequence[OnnxNode], x: str, position: Mapping[int, int]
+) -> Spelled | None:
+    """The function that ``nodes`` compute of ``x``; the last node of the model comes first."""
+    if not any(node.op_type in _TELLING for node in nodes):
+        return None
+    ordered = tuple(sorted(nodes, key=lambda node: position[id(node)]))
+    constants = {
+        name: graph.constants[name].astype(np.float64)
+        for node in nodes
+        for name in node.inputs
+        if name in graph.constants
+    }
+    plain = all(array.size == 1 for array in constants.values())
+    rank = max((array.ndim for array in constants.values()), default=0)
+    probes = _PROBES.reshape(-1, *(1,) * rank)
+    with np.errstate(all="ignore"):
+        # The numbers reach the limits of float64 on the way.
+        values: dict[str, Array] = {**constants, x: probes}
+        for node in ordered:
+            values[node.outputs[0]] = _run(node, values)
+    result = values[nodes[0].outputs[0]]
+    finite = np.isfinite(result)
+    if not finite[np.broadcast_to(np.abs(probes) < 100, result.shape)].all():
+        return None
+    if plain:
+        usable = finite.reshape(-1)
+        return _known_function(ordered, x, _PROBES[usable], result.reshape(-1)[usable])
+    # Slopes per channel: max(x, 0) + slope * min(x, 0).
+    if not {node.op_type for node in nodes} & {"Relu", "Max"} or not finite.all():
+        return None
+    slope = result[int(np.argmin(probes))] / probes.min()
+    if _close(result, np.maximum(probes, 0) + slope * np.minimum(probes, 0)):
+        return Spelled(ordered, x, "activation", {"function": "prelu"}, slope.astype(np.float32))
+    return None
+
+
+def _known_function(
+    nodes: tuple[OnnxNode, ...], x: str, points: Array, result: Array
+) -> Spelled | None:
+    """What maps ``points`` to ``result``, among the functions that the graph has a name for."""
+    top = float(result.max())
+    if top > 0 and _close(result, np.clip(points, 0, top)):
+        return Spelled(nodes, x, "relu", {} if top == points.max() else {"max_value": top})
+    for attrs in _NAMED:
+        if _close(result, apply_activation(attrs, {}, points)):
+            return Spelled(nodes, x, "activation", attrs)
+    slope = float(result[np.argmin(points)] / points.min())
+    if _close(result, np.where(points > 0, points, slope * points)):
+        attrs = {"function": "leaky_relu", "negative_slope": slope}
+        return Spelled(nodes, x, "activation", attrs)
+    return None
+
+
+def _close(found: Array, wanted: Array) -> bool:
+    # Constants such as 0.044715 or 1/6 are written with seven digits at best.
+    return bool(np.allclose(found, wanted, rtol=1e-5, atol=2e-6))
+
+
+def _run(node: OnnxNode, values: Mapping[str, Array]) -> Array:
+    if node.op_type in _BINARY:
+        return np.asarray(_BINARY[node.op_type](values[node.inputs[0]], values[node.inputs[1]]))
+    x = values[node.inputs[0]]
+    if node.op_type in _UNARY:
+        return np.asarray(_UNARY[node.op_type](x))
+    if node.op_type == "Clip":
+        low, high = (
+            float(values[node.input(i)].item()) if node.input(i) else node.get(name, default)
+            for i, name, default in ((1, "min", -math.inf), (2, "max", math.inf))
+        )
+        return np.clip(x, low, high)
+    if node.op_type == "HardSigmoid":
+        return np.clip(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0.0, 1.0)
+    spec = spec_of(node)
+    assert spec is not None
+    return apply_activation(spec, {}, x)

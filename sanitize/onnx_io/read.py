@@ -1,0 +1,237 @@
+"""read_onnx: an ONNX model as a graph.
+
+Constants are folded, custom patterns and functions written out as several nodes are found, then
+the nodes are read in order, each by the entry for its operator. See ``layout`` for how channels
+first becomes channels last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from ..graph import Graph
+from ..node import Node
+from ..onnx_errors import OnnxError
+from .custom import CustomMatch, apply_custom, find_custom
+from .entrance import input_orders, input_shapes
+from .fold import FREE_BATCH, Known, check_not_random, fold_constants, fold_known
+from .functions import Spelled, find_functions
+from .layout import PICTURE, SEQUENCE, Order, Tensor
+from .opaque import opaque
+from .operators import OPERATORS, shape_value
+from .operators_elementwise import sloped
+from .source import load_model
+from .state import NotUnderstood, Reading
+from .view import OnnxGraph, OnnxInput, OnnxNode
+
+Array = NDArray[Any]
+Layout = Literal["channels_last", "as_is"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the ONNX model and the value of the graph that it is.
+
+    name: in the ONNX model; value: in the graph; order: axis j of ours is axis order[j] of ONNX';
+    dtype: of the ONNX value.
+    """
+
+    name: str
+    value: str
+    order: Order
+    dtype: str
+
+    def from_onnx(self, array: Array) -> Array:
+        """An array as the ONNX model has it, as the graph has it."""
+        return array.transpose(self.order)
+
+    def to_onnx(self, array: Array) -> Array:
+        """An array as the graph has it, as the ONNX model has it."""
+        return array.transpose([self.order.index(axis) for axis in range(len(self.order))])
+
+
+@dataclass(frozen=True)
+class OnnxImport:
+    """What reading an ONNX model gives: the graph, and what its inputs and outputs are in ONNX.
+
+    nodes: the ONNX nodes that data flow through, in order; those that compute constants are none.
+    """
+
+    graph: Graph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    opset: int
+    nodes: tuple[OnnxNode, ...]
+
+
+def read_onnx(
+    model: Any,
+    *,
+    layout: Layout = "channels_last",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """The graph of an ONNX model; see :func:`import_onnx`."""
+    return import_onnx(model, layout=layout, shapes=shapes).graph
+
+
+def import_onnx(
+    model: Any,
+    *,
+    layout: Layout = "channels_last",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> OnnxImport:
+    """Read an ONNX model of opset 10 or newer.
+
+    model: a ModelProto, its bytes, or a path. layout: with "channels_last" pictures that the model
+    takes or makes as (n, c, h, w) are (n, h, w, c) in the graph; with "as_is" inputs and outputs
+    keep the axes of ONNX. shapes: unbatched sizes (in ONNX' order) of inputs for which the model
+    leaves a size other than the batch open.
+
+    The first axis of every input counts samples and may have any size, whatever the model says.
+    A node that the graph has no kind for becomes ``opaque``; it can be evaluated but not written as
+    a Keras model. Raises OnnxError, naming the node, for what cannot be read: see ``load_model``.
+    """
+    if layout not in ("channels_last", "as_is"):
+        raise ValueError(f"layout is 'channels_last' or 'as_is', not {layout!r}")
+    graph = OnnxGraph(load_model(model))
+    if not graph.inputs:
+        raise OnnxError(f"the model '{graph.name}' has no inputs")
+    fold_constants(graph)
+    known = input_shapes(graph, dict(shapes or {}))
+    free = any(not isinstance(declared.shape[0], int) for declared in graph.inputs)
+    first = graph.inputs[0].shape[0]
+    r = Reading(graph, FREE_BATCH if free or not isinstance(first, int) else (first,))
+    inputs = _read_inputs(r, graph.inputs, known, layout)
+    _read_nodes(r)
+    outputs = [_read_output(r, name, layout) for name in graph.outputs]
+    _share_weights(r)
+    built = Graph.build(
+        r.nodes.values(),
+        [port.value for port in inputs],
+        [port.value for port in outputs],
+        r.unique(graph.name or "model").replace("/", "_"),
+    )
+    flowing = tuple(
+        node
+        for node in graph.nodes
+        if any(name and not isinstance(r.values.get(name), Known) for name in node.outputs)
+    )
+    return OnnxImport(built, tuple(inputs), tuple(outputs), graph.opset, flowing)
+
+
+def _read_inputs(
+    r: Reading,
+    declared: Sequence[OnnxInput],
+    shapes: Mapping[str, tuple[int, ...]],
+    layout: Layout,
+) -> list[Port]:
+    orders = input_orders(r.graph, shapes)
+    ports = []
+    for entry in declared:
+        order, plain = orders[entry.name], tuple(range(len(entry.shape)))
+        if order == SEQUENCE:
+            r.sequences = True
+        kept = plain if layout == "as_is" else order
+        shape = tuple(shapes[entry.name][axis - 1] for axis in kept[1:])
+        dtype = "float32" if entry.dtype.kind in "fV" else str(entry.dtype)
+        # Without "/", which Keras would rename: samples and reports find inputs by this name.
+        name = r.unique(entry.name.replace("/", "_"))
+        r.nodes[name] = Node(name, "input", (), {"dtype": dtype}, {}, shape, (entry.name,))
+        r.label, r.source = name, (entry.name,)
+        r.values[entry.name] = r.arranged(Tensor(name, shape, kept, entry.dtype), order)
+        ports.append(Port(entry.name, name, kept, str(entry.dtype)))
+    return ports
+
+
+def _read_output(r: Reading, name: str, layout: Layout) -> Port:
+    value = r.values.get(name)
+    if not isinstance(value, Tensor):
+        raise OnnxError(f"the output '{name}' does not depend on the inputs of the model")
+    r.label = name
+    tensor = r.unfolded(value)
+    plain = tuple(range(tensor.rank))
+    turned = tensor.order == PICTURE or (tensor.order == SEQUENCE and r.sequences)
+    if layout == "as_is" or not turned:
+        if tensor.batch_axis != 0:
+            raise OnnxError(f"the first axis of the output '{name}' does not count samples")
+        tensor = r.arranged(tensor, plain)
+    return Port(name, tensor.value, tensor.order, str(tensor.dtype))
+
+
+def _read_nodes(r: Reading) -> None:
+    custom = find_custom(r.graph)
+    taken = frozenset(node.name for match in custom for node in match.nodes)
+    by_last: dict[int, CustomMatch | Spelled] = {id(m.nodes[-1]): m for m in custom}
+    for spelled in find_functions(r.graph, taken):
+        by_last[id(spelled.nodes[-1])] = spelled
+    inside = {id(node) for match in by_last.values() for node in match.nodes[:-1]}
+    for node in r.graph.nodes:
+        if id(node) in inside:
+            continue
+        match = by_last.get(id(node))
+        if match is None:
+            read_node(r, node)
+            continue
+        r.label, r.source = node.name, tuple(part.name for part in match.nodes)
+        if isinstance(match, Spelled):
+            _read_spelled(r, match)
+        elif not apply_custom(r, match):
+            for part in match.nodes:
+                read_node(r, part)
+
+
+def _read_spelled(r: Reading, spelled: Spelled) -> None:
+    tensor = r.tensor(spelled.x)
+    if spelled.slope is not None:
+        result = sloped(r, tensor, r.fitted(tensor, spelled.slope))
+    else:
+        result = r.same(tensor, r.emit(spelled.kind, [tensor.value], spelled.attrs))
+    r.values[spelled.nodes[-1].outputs[0]] = result
+
+
+def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
+    """Read one ONNX node; one that is not understood becomes opaque, or raises with ``strict``."""
+    r.label, r.source = node.name, (node.name,)
+    outputs = [name for name in node.outputs if name]
+    given = [name for name in node.inputs if name]
+    known = {name: value for name in given if (value := r.known(name)) is not None}
+    results: Sequence[Tensor | Known]
+    if len(known) == len(set(given)):
+        check_not_random(node)
+        results = fold_known(node, known, r.batches, r.graph)
+    elif (shape := shape_value(r, node)) is not None:
+        results = [shape]
+    else:
+        before = dict(r.nodes)
+        try:
+            entry = OPERATORS.get(node.op_type) if not node.domain else None
+            if entry is None:
+                raise NotUnderstood("the graph has no kind for it")
+            made = entry(r, node)
+            results = [made] if isinstance(made, Tensor) else made
+        except NotUnderstood as problem:
+            r.nodes = before
+            if strict:
+                raise
+            results = opaque(r, node, str(problem))
+    # Outputs beyond those that were made (a mask, statistics) are read by nobody.
+    r.values.update(zip(outputs, results, strict=False))
+
+
+def _share_weights(r: Reading) -> None:
+    """Mark nodes that are made of the same constants in the same way as one shared layer."""
+    first: dict[str, str] = {}
+    for name, constants in r.kernels.items():
+        node = r.nodes.get(name)
+        if node is None or not constants[0]:
+            continue
+        key = repr((node.kind, sorted(node.attrs.items()), constants))
+        other = first.setdefault(key, name)
+        if other != name:
+            owner = r.nodes[other].with_(share=other)
+            r.nodes[other] = owner
+            r.nodes[name] = node.with_(share=other, weights=owner.weights)

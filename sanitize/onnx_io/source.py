@@ -1,0 +1,118 @@
+"""From a path, bytes or a ModelProto to a model that can be read, or an error that says why not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.helper
+import onnx.inliner
+from google.protobuf.message import DecodeError
+
+from ..onnx_errors import OnnxError
+
+#: The oldest operator set that is read; version 10 gave Slice and others their inputs of today.
+OLDEST_OPSET = 10
+#: Operator domains that ``onnx`` can run node by node.
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+#: Operators with a graph inside.
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+#: Above this size protobuf cannot serialize a model, which the checker needs.
+_LARGEST_CHECKED = 2**31 - 1
+
+
+def load_model(model: Any) -> onnx.ModelProto:
+    """The model with its weights loaded and its local functions written out, checked.
+
+    model: a ModelProto, the bytes of one, or a path (external data are read from beside it).
+    Raises OnnxError for a file that is no model, an opset below 10, a node of a foreign domain, a
+    loop or branch, an operator that the opset does not have, and what onnx.checker objects to;
+    FileNotFoundError for a path that leads nowhere.
+    """
+    loaded, label = _loaded(model)
+    if not loaded.HasField("graph") or not loaded.opset_import:
+        raise OnnxError(f"{label} is not an ONNX model: it has no graph. Is the file complete?")
+    if loaded.functions:
+        loaded = onnx.inliner.inline_local_functions(loaded)
+    opset = opset_of(loaded)
+    if opset < OLDEST_OPSET:
+        raise OnnxError(
+            f"{label} uses opset {opset}; opset {OLDEST_OPSET} is the oldest that is read. Convert"
+            " it first: onnx.version_converter.convert_version(model, 13)"
+        )
+    for position, node in enumerate(loaded.graph.node):
+        _check_operator(node, position, loaded, label)
+    if loaded.ByteSize() <= _LARGEST_CHECKED:
+        try:
+            onnx.checker.check_model(loaded)
+        except onnx.checker.ValidationError as error:
+            raise OnnxError(f"{label} is not a valid ONNX model: {error}") from error
+    return loaded
+
+
+def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
+    if isinstance(model, onnx.ModelProto):
+        return model, f"the model '{model.graph.name}'"
+    try:
+        if isinstance(model, bytes):
+            return onnx.load_model_from_string(model), "the model"
+        if isinstance(model, (str, os.PathLike)):
+            path = Path(model)
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no file '{path}'")
+            return onnx.load(str(path)), f"'{path.name}'"
+    except DecodeError as error:
+        raise OnnxError(
+            f"{'the bytes' if isinstance(model, bytes) else repr(str(model))} cannot be parsed as"
+            f" an ONNX model ({error}); the file is damaged or of another kind"
+        ) from error
+    except onnx.checker.ValidationError as error:
+        raise OnnxError(f"the external data of '{model}' cannot be read: {error}") from error
+    raise TypeError(
+        f"read_onnx takes an onnx.ModelProto, its bytes or a path, not {type(model).__name__}"
+    )
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operators that ``model`` uses; 1 where it does not say."""
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    return int(versions.get("ai.onnx", 1))
+
+
+def label_of(node: onnx.NodeProto, position: int | None = None) -> str:
+    """The name of a node, or one made of its operator and output where it has none."""
+    if node.name:
+        return str(node.name)
+    output = next((name for name in node.output if name), "")
+    return f"{node.op_type}_{output}" if output else f"{node.op_type}_{position}"
+
+
+def _check_operator(
+    node: onnx.NodeProto, position: int, model: onnx.ModelProto, label: str
+) -> None:
+    name = label_of(node, position)
+    if node.domain not in DOMAINS:
+        raise OnnxError(
+            f"node '{name}' of {label} is the operator '{node.op_type}' of the domain"
+            f" '{node.domain}', which nothing is known about. Export the model with standard"
+            " operators only (without the optimizations of a runtime)"
+        )
+    if node.op_type in CONTROL_FLOW:
+        raise OnnxError(
+            f"node '{name}' of {label} is a '{node.op_type}': control flow cannot be quantized."
+            " Export the model with fixed sizes, so that the branch or loop is worked out"
+        )
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    domain = node.domain if node.domain != "ai.onnx" else ""
+    version = versions.get(domain or "ai.onnx", 1)
+    newest = onnx.defs.onnx_opset_version() if not domain else version
+    if not onnx.defs.has(node.op_type, min(version, newest), domain):
+        raise OnnxError(
+            f"node '{name}' of {label} is the operator '{node.op_type}', which opset {version} of"
+            f" the domain '{domain or 'ai.onnx'}' does not have. Export the model again with"
+            " another opset, or write the operator out"
+        )

@@ -1,0 +1,202 @@
+"""write_onnx: a float graph as an ONNX model.
+
+Pictures are channels-first inside, as ONNX' operators want them; the other values have the axes
+that they have in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.numpy_helper
+from numpy.typing import NDArray
+
+from ..graph import Graph, Node
+from .layout import Order
+from .write_kinds import WRITERS
+
+Array = NDArray[Any]
+Layout = Literal["nchw", "nhwc"]
+
+#: Has all operators that are written, and is read by every runtime of today.
+OPSET = 17
+
+
+def write_onnx(
+    graph: Graph,
+    *,
+    input_layout: Layout = "nchw",
+    output_layout: Layout | None = None,
+    opset: int = OPSET,
+) -> onnx.ModelProto:
+    """An ONNX model that computes ``graph``; inputs and outputs keep their names.
+
+    input_layout, output_layout: of pictures, ``nchw`` or ``nhwc``; outputs follow the inputs unless
+    given. opset: 17 or newer, such as the one that opaque ONNX operators were written for.
+
+    Raises OnnxError, naming the node, for a layer that ONNX has no operators for.
+    """
+    for layout in (input_layout, output_layout or input_layout):
+        if layout not in ("nchw", "nhwc"):
+            raise ValueError(f"a layout is 'nchw' or 'nhwc', not {layout!r}")
+    writer = Writer(graph, opset)
+    inputs = [_input(writer, graph[name], input_layout) for name in graph.inputs]
+    for node in graph:
+        if node.kind != "input":
+            writer.write(node)
+    outputs = _outputs(writer, graph, output_layout or input_layout)
+    proto = onnx.helper.make_graph(writer.nodes, graph.name, inputs, outputs, writer.initializers)
+    imports = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(
+        proto,
+        opset_imports=imports,
+        ir_version=onnx.helper.find_min_ir_version_for(imports),
+        producer_name="sanitize",
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+class Writer:
+    """ONNX nodes and constants so far, and which ONNX value each of our values is."""
+
+    def __init__(self, graph: Graph, opset: int) -> None:
+        self.graph = graph
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.values: dict[str, str] = {}
+        self._stored: dict[tuple[Any, ...], str] = {}
+        self._arrays: list[Array] = []  # keeps them alive, so that ids stay theirs
+        self._names = {*graph.inputs, *graph.outputs}
+        self.label = graph.name
+
+    def write(self, node: Node) -> None:
+        """Write one node."""
+        self.label = node.name
+        inputs = [self.values[value] for value in node.inputs]
+        results = WRITERS[node.kind](self, node, inputs)
+        made = [results] if isinstance(results, str) else results
+        for index, value in enumerate(made):
+            self.values[node.name if index == 0 else f"{node.name}:{index}"] = value
+
+    def unique(self, wish: str) -> str:
+        """A name for a value or constant that is not taken."""
+        name, count = wish, 0
+        while name in self._names:
+            count += 1
+            name = f"{wish}_{count}"
+        self._names.add(name)
+        return name
+
+    def emit(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add an ONNX node with one output; the output."""
+        given = {key: value for key, value in attributes.items() if value is not None}
+        # Its output is called like our node, or the like where that makes several.
+        output = self.unique(self.label if op != "Transpose" else f"{self.label}/transpose")
+        self.nodes.append(onnx.helper.make_node(op, list(inputs), [output], name=output, **given))
+        return output
+
+    def add_node(self, proto: onnx.NodeProto) -> None:
+        """Add a node that is complete."""
+        self.nodes.append(proto)
+
+    def number(self, value: float) -> str:
+        """A float constant without axes."""
+        return self._store(("number", value), lambda: np.float32(value), "number")
+
+    def numbers(self, values: Sequence[int]) -> str:
+        """A constant list of integers."""
+        key = ("numbers", *values)
+        return self._store(key, lambda: np.asarray(values, np.int64), "numbers")
+
+    def weight(self, array: Array, key: str, arranged: Array | None = None) -> str:
+        """A float constant: ``array``, stored as ``arranged``; once for all that share it."""
+        self._arrays.append(array)
+        stored = array if arranged is None else arranged
+        form = (id(array), stored.shape)
+        return self._store(form, lambda: np.ascontiguousarray(stored, np.float32), key)
+
+    def constant(self, array: Array, key: str) -> str:
+        """A constant of any type."""
+        return self._store((object(),), lambda: array, key)
+
+    def _store(self, form: tuple[Any, ...], make: Callable[[], Any], key: str) -> str:
+        if form not in self._stored:
+            name = self.unique(f"{self.label}/{key}" if key != "number" else key)
+            self.initializers.append(onnx.numpy_helper.from_array(np.asarray(make()), name))
+            self._stored[form] = name
+        return self._stored[form]
+
+    def broadcast(self, array: Array, rank: int, key: str) -> str:
+        """A constant that meets a value of ``rank`` unbatched axes, arranged as that is."""
+        full = array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim else array
+        if rank == 3 and array.ndim:
+            full = full.transpose(2, 0, 1)
+        return self.weight(array, key, full)
+
+    def to_ours(self, value: str, rank: int) -> str:
+        """The value with its axes as in the graph."""
+        return self.emit("Transpose", value, perm=[0, 2, 3, 1]) if rank == 3 else value
+
+    def from_ours(self, value: str, rank: int) -> str:
+        """A value with the axes of the graph, arranged as values are here."""
+        return self.emit("Transpose", value, perm=[0, 3, 1, 2]) if rank == 3 else value
+
+    def reordered(self, value: str, order: Order, wanted: Order) -> str:
+        """A value whose axes are ours in ``order``, with ours in ``wanted``."""
+        perm = [order.index(axis) for axis in wanted]
+        return value if perm == sorted(perm) else self.emit("Transpose", value, perm=perm)
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        """Unbatched shape of one of our values."""
+        return tuple(int(size or 0) for size in self.graph.shape_of(value))
+
+    def axis(self, axis: int, rank: int) -> int:
+        """The ONNX axis, batch included, of our unbatched axis."""
+        return 1 + natural_axes(rank).index(axis)
+
+
+def natural_axes(rank: int) -> tuple[int, ...]:
+    """Our unbatched axes in the order in which ONNX values have them here."""
+    return (2, 0, 1) if rank == 3 else tuple(range(rank))
+
+
+def _input(writer: Writer, node: Node, layout: Layout) -> onnx.ValueInfoProto:
+    rank = len(node.shape)
+    first = layout == "nchw" and rank == 3
+    shape = [node.shape[axis] for axis in natural_axes(rank)] if first else list(node.shape)
+    writer.label = node.name
+    value = node.name if first or rank != 3 else writer.from_ours(node.name, rank)
+    dtype = np.dtype(node.attrs.get("dtype", "float32"))
+    if dtype != np.float32:  # numbers are floats in a graph
+        value = writer.emit("Cast", value, to=onnx.TensorProto.FLOAT)
+    writer.values[node.name] = value
+    return _info(node.name, shape, dtype)
+
+
+def _outputs(writer: Writer, graph: Graph, layout: Layout) -> list[onnx.ValueInfoProto]:
+    infos = []
+    for value in dict.fromkeys(graph.outputs):
+        shape = graph.shape_of(value)
+        rank = len(shape)
+        writer.label = value.replace(":", "_")
+        result = writer.values[value]
+        if layout == "nhwc" and rank == 3:
+            result = writer.to_ours(result, rank)
+        elif rank == 3:
+            shape = tuple(shape[axis] for axis in natural_axes(rank))
+        name = writer.unique(value) if value in graph.inputs else value
+        writer.add_node(onnx.helper.make_node("Identity", [result], [name], name=name))
+        infos.append(_info(name, shape))
+    return infos
+
+
+def _info(name: str, shape: Sequence[int | None], dtype: Any = np.float32) -> Any:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return onnx.helper.make_tensor_value_info(name, kind, ["n", *shape])

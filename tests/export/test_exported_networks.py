@@ -1,0 +1,130 @@
+"""Whole networks as ONNX: every integer in onnxruntime is that of the program."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, note, settings
+from hypothesis import strategies as st
+from onnx_running import LEVELS, assert_equals_program, channels_first, run_onnx
+from random_networks import Network, networks
+
+from model_zoo import resnet8
+from model_zoo.demo_data import cifar10_demo
+from quantkeras import QuantizationParams, convert, export_onnx, quantize
+from quantkeras.errors import AccumulatorTooWide, QuantizationError
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+PARAMS = st.builds(
+    QuantizationParams,
+    weight_bits=st.sampled_from([2, 4, 8, 8, 16]),
+    activation_bits=st.sampled_from([3, 4, 8, 8, 16]),
+    output_bits=st.sampled_from([4, 8, 8, 16]),
+    per_tensor_activations=st.booleans(),
+    last_output_bits=st.sampled_from([None, None, 8, 16]),
+    input_bits=st.sampled_from([4, 8, 8, 16]),
+    scale_bits=st.sampled_from([1, 4, 8, 8, 16]),
+)
+
+
+def quantized_network(network: Network, params: QuantizationParams) -> Any:
+    """The quantized model and its samples; None where nothing can be quantized."""
+    samples = network.samples()
+    feed = samples if len(samples) > 1 else samples[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*stay float")
+        try:
+            return quantize(network.build(), params, feed), samples
+        except AccumulatorTooWide:
+            return None
+        except QuantizationError as error:
+            assert "nothing in model" in str(error)
+            return None
+
+
+def check(network: Network, params: QuantizationParams) -> None:
+    note(f"{network}\n{params}")
+    found = quantized_network(network, params)
+    if found is None:
+        return
+    program, samples = convert(found[0]), found[1]
+    inputs = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
+    assert_equals_program(program, inputs, ("DISABLE_ALL", "ENABLE_ALL"))
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(networks(), PARAMS)
+def test_random_networks(network: Network, params: QuantizationParams) -> None:
+    check(network, params)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, phases=PHASES)
+@given(networks(), PARAMS)
+def test_many_random_networks(network: Network, params: QuantizationParams) -> None:
+    check(network, params)
+
+
+@cache
+def quantized_resnet8(per_tensor: bool = False) -> Any:
+    """The trained network of the zoo, quantized on its own images."""
+    (train, _), _ = cifar10_demo()
+    params = QuantizationParams(per_tensor_activations=per_tensor)
+    return quantize(resnet8.load(), params, train[:100])
+
+
+def images(count: int) -> np.ndarray:
+    return cifar10_demo()[1][0][:count]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_resnet8_is_exact_at_every_optimisation_level(level: str) -> None:
+    program = convert(quantized_resnet8())
+    (entry,) = program.inputs
+    assert_equals_program(program, {entry.name: images(16)}, (level,))
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_resnet8_on_bytes_gives_what_the_model_predicts(layout: str) -> None:
+    model = quantized_resnet8()
+    exported = export_onnx(model, input_type="uint8", input_layout=layout)
+    (entry,), x = exported.graph.input, images(50)
+    fed = channels_first(x) if layout == "nchw" else x
+    (found,) = run_onnx(exported, {entry.name: np.ascontiguousarray(fed)}).values()
+    wanted = np.asarray(model(x.astype(np.float32), training=False))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert entry.name == "image"
+    assert [output.name for output in exported.graph.output] == ["classifier_softmax"]
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("per_tensor", [False, True])
+def test_other_forms_agree_on_the_class(form: str, per_tensor: bool) -> None:
+    program, x = convert(quantized_resnet8(per_tensor)), images(200)
+    (entry,) = program.inputs
+    exported = export_onnx(program, format=form, input_type="uint8")
+    kinds = {node.op_type for node in exported.graph.node}
+    assert ("QLinearConv" in kinds) == (form == "qoperator" and per_tensor)
+    found = run_onnx(exported, {entry.name: x})[program.outputs[0]]
+    wanted = program.predict(x)
+    assert (found.argmax(axis=1) == wanted.argmax(axis=1)).mean() >= 0.98
+    assert abs(found - wanted).max() < 0.05 * abs(wanted).max()
+
+
+@pytest.mark.slow
+def test_imported_resnet20_is_exact_on_all_images(shared_dir: Any) -> None:
+    from quantkeras import from_onnx
+
+    pixels = np.load(shared_dir / "data" / "cifar10_jpeg_eval2000.npz")["x"]
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    x = ((pixels / 255 - mean) / deviation).astype(np.float32)
+    model = from_onnx(shared_dir / "models" / "resnet20_cifar10.onnx")
+    quantized = quantize(model, QuantizationParams(), x[:256])
+    program = convert(quantized)
+    (entry,) = program.inputs
+    assert_equals_program(program, {entry.name: x}, every_integer=False)

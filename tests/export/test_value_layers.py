@@ -1,0 +1,28 @@
+"""Every kind of hardware layer as float operators between Q and DQ: within one step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from layer_cases import ALL_KINDS, layer_cases
+from runtime.small_programs import one_layer
+from value_running import assert_within_one, with_output_format
+
+from quantkeras.numerics.layer import MOVEMENTS
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_any_layer(kind: str, form: str) -> None:
+    @settings(max_examples=30, phases=(Phase.explicit, Phase.generate))
+    @given(layer_cases((kind,)))
+    def check(case: Any) -> None:
+        if case.spec.kind in MOVEMENTS:
+            case.params.input_shifts = ()  # movements of networks take integers as they are
+        program = with_output_format(one_layer(case))
+        inputs = {f"x{i}": x for i, x in enumerate(case.inputs)}
+        assert_within_one(program, inputs, format=form)
+
+    check()

@@ -1,0 +1,245 @@
+"""Cross-layer equalization: same function, equal ranges, and nothing is done silently."""
+
+import keras
+import numpy as np
+import pytest
+from exactness import assert_exact
+from keras import layers
+
+from quantkeras.api import quantize
+from quantkeras.layers import WeightedLayer
+from quantkeras.ptq import equalize, equalize_graph
+from quantkeras.ptq.absorb import batchnorm_moments
+from quantkeras.ptq.links import input_range, magnitudes, output_range
+from sanitize import evaluate, sanitize_graph
+from sanitize.keras_io import read_keras, write_keras
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(6, 8, 8, 3)).astype(np.float32)
+
+
+def unbalanced(model, octaves=4.0):
+    """Kernels and biases whose channels differ by orders of magnitude."""
+    rng = np.random.default_rng(8)
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if isinstance(layer, layers.BatchNormalization):
+            size = len(weights[0])
+            spread = 2.0 ** rng.uniform(-octaves / 2, octaves / 2, (3, size))
+            new = [*spread[:1], rng.normal(size=size), 0.2 * rng.normal(size=size), *spread[1:2]]
+            layer.set_weights(new)
+        elif weights and not isinstance(layer, layers.PReLU):
+            spread = 2.0 ** rng.uniform(-octaves, octaves, weights[0].shape[-1])
+            if weights[0].ndim == 4 and isinstance(layer, layers.DepthwiseConv2D):
+                spread = 2.0 ** rng.uniform(-octaves, octaves, weights[0].shape[2:])
+            bias = [0.3 * rng.normal(size=w.shape) for w in weights[1:]]
+            layer.set_weights([weights[0] * spread, *bias])
+    return model
+
+
+def sequential(*stack, shape=(8, 8, 3)):
+    keras.utils.set_random_seed(2)
+    return unbalanced(keras.Sequential([keras.Input(shape), *stack]))
+
+
+def conv(filters=5, size=3, **kwargs):
+    return layers.Conv2D(filters, size, **{"padding": "same", **kwargs})
+
+
+def prelu():
+    return layers.PReLU(shared_axes=(1, 2), alpha_initializer=keras.initializers.Constant(0.2))
+
+
+NETWORKS = {
+    "convolutions": lambda: sequential(conv(), layers.ReLU(), conv(), layers.ReLU(), conv()),
+    "batch normalizations": lambda: sequential(
+        conv(), layers.BatchNormalization(), layers.ReLU(), conv(), layers.BatchNormalization()
+    ),
+    "relu6": lambda: sequential(conv(), layers.ReLU(6.0), conv(6), layers.ReLU(6.0), conv()),
+    "slopes": lambda: sequential(conv(), prelu(), conv(), layers.LeakyReLU(0.1), conv()),
+    "depthwise": lambda: sequential(
+        conv(), layers.ReLU(6.0), layers.DepthwiseConv2D(3, depth_multiplier=2), layers.ReLU(),
+        conv(4, 1), layers.ReLU(), conv(),
+    ),
+    "pools": lambda: sequential(
+        conv(), layers.ReLU(6.0), layers.MaxPooling2D(), conv(), layers.AveragePooling2D(2),
+        conv(), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(4),
+    ),
+    "flatten": lambda: sequential(
+        conv(4), layers.ReLU(6.0), layers.MaxPooling2D(4), layers.Flatten(),
+        layers.Dense(6, activation="relu"), layers.Dense(3),
+    ),
+    "moved channels": lambda: sequential(
+        conv(4), layers.Permute((3, 1, 2)), layers.Flatten(), layers.Dense(6), layers.Dense(3)
+    ),
+    "groups": lambda: sequential(
+        conv(4), layers.ReLU(), conv(6, groups=2), layers.ReLU(), conv(4)
+    ),
+    "transposed": lambda: sequential(
+        conv(4), layers.ReLU(), layers.Conv2DTranspose(5, 3, 2), layers.ReLU(), conv(4)
+    ),
+    "padding values": lambda: sequential(
+        conv(4, 1), layers.BatchNormalization(), layers.Rescaling(2.0, 0.5), conv(4), conv(4)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_function_is_unchanged_and_the_ranges_are_equal(name):
+    model = NETWORKS[name]()
+    equalized = equalize(model)
+    wanted, found = (m.predict(X * 3, verbose=0) for m in (model, equalized))
+    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    graph, _ = sanitize_graph(read_keras(model))
+    _, report = equalize_graph(graph)
+    done = [link for link in report.links if not link.reason]
+    assert done and max(link.before for link in done) > 2
+    assert max(link.after for link in done) < 1.01, str(report)
+
+
+def test_a_triple_has_the_closed_form_of_the_paper():
+    model = sequential(conv(4), layers.ReLU(), layers.DepthwiseConv2D(3), layers.ReLU(), conv(4))
+    graph, _ = sanitize_graph(read_keras(model))
+    sizes = [magnitudes(node) for node in graph if "kernel" in node.weights]
+    product = output_range(sizes[0]) * output_range(sizes[1]) * input_range(sizes[2])
+    equalized, _ = equalize_graph(graph)
+    after = [magnitudes(node) for node in equalized if "kernel" in node.weights]
+    found = [output_range(after[0]), output_range(after[1]), input_range(after[2])]
+    for ranges in found:
+        np.testing.assert_allclose(ranges, np.cbrt(product), rtol=2e-3)
+
+
+def test_a_clip_stays_a_clip_per_channel_in_one_hardware_layer():
+    model = NETWORKS["relu6"]()
+    inside = keras.Model(model.inputs, model.layers[1].output).predict(X * 3, verbose=0)
+    assert inside.max() == 6.0  # the clip matters
+    equalized = equalize(model)
+    quantized = quantize(equalized, samples=X * 3)
+    clipping = [x for x in quantized.layers if isinstance(x, WeightedLayer) and x.clips]
+    assert len(clipping) == 2
+    assert all(np.ptp(np.asarray(layer.clip_value)) > 0 for layer in clipping)
+    program = assert_exact(quantized, X * 3, graph=False)
+    assert len(program.layers) == 3
+
+
+def test_one_pass_is_not_enough_and_not_all():
+    model = NETWORKS["convolutions"]()
+    graph, _ = sanitize_graph(read_keras(model))
+    _, report = equalize_graph(graph)
+    assert report.rounds > 2
+    assert all(abs(np.log(link.after)) < 5e-3 for link in report.links if not link.reason)
+
+
+def high_bias():
+    """A ReLU that never clips, with channels far above zero, in front of a padded convolution."""
+    model = sequential(
+        conv(4), layers.BatchNormalization(), layers.ReLU(), conv(4), layers.ReLU(), conv(2)
+    )
+    norm = model.layers[1]
+    weights = norm.get_weights()
+    weights[0], weights[1] = np.array([0.4, 0.5, 0.3, 0.2]), np.array([9.0, 12.0, 0.1, 7.0])
+    weights[2:] = [np.zeros(4), np.ones(4)]
+    norm.set_weights(weights)
+    x = keras.Model(model.inputs, model.layers[0].output).predict(X, verbose=0)
+    norm.set_weights([*weights[:2], x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))])
+    return model
+
+
+def test_high_biases_are_absorbed_exactly_at_the_border_too():
+    model = high_bias()
+    values = keras.Model(model.inputs, model.layers[1].output).predict(X, verbose=0)
+    bound = np.maximum(0, np.array([9.0, 12.0, 0.1, 7.0]) - 3 * np.array([0.4, 0.5, 0.3, 0.2]))
+    equalized = equalize(model, absorb_bias=True)
+    raw = read_keras(model)
+    graph, _ = sanitize_graph(raw)
+    absorbed, report = equalize_graph(graph, batchnorm_moments(raw, graph))
+    assert report.links[0].absorbed == 3
+    wanted = evaluate(graph, X, dtype=np.float64)
+    found = evaluate(absorbed, X, dtype=np.float64)
+    # Values beyond three deviations differ; where there are none, all pixels are equal.
+    beyond = ((values < bound) & (bound > 0)).any(axis=-1)
+    touched = np.zeros_like(beyond)
+    for n, i, j in np.argwhere(beyond):
+        touched[n, max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3] = True
+    assert (~touched)[:, 0].any() and (~touched)[:, :, -1].any()
+    gap = np.abs(found - wanted)[~touched]
+    assert gap.max() < 1e-5 * np.abs(wanted).max()
+    np.testing.assert_allclose(equalized.predict(X, verbose=0), found, atol=1e-3)
+    assert_exact(quantize(equalized, samples=X), X, graph=False)
+
+
+def test_a_normalization_in_front_says_nothing_of_the_output():
+    model = sequential(
+        layers.ReLU(), layers.BatchNormalization(), conv(4), layers.ReLU(), conv(4),
+        layers.BatchNormalization(), layers.ReLU(), conv(3),
+    )  # fmt: skip
+    raw = read_keras(model)
+    graph, _ = sanitize_graph(raw)
+    found = batchnorm_moments(raw, graph)
+    convolutions = [node.name for node in graph if node.kind == "conv2d"]
+    assert list(found) == convolutions[1:2]
+    norm = model.layers[5]
+    np.testing.assert_allclose(found[convolutions[1]].mean, norm.beta, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[convolutions[1]].deviation, np.abs(norm.gamma), rtol=1e-4)
+
+
+def test_values_with_other_readers_and_shared_layers_are_left_alone():
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3))
+    twice = conv(4, name="twice")
+    x = conv(4, name="fork")(image)
+    y = layers.Add()([twice(layers.ReLU()(x)), twice(x)])
+    model = unbalanced(keras.Model(image, [conv(3, name="head")(y), layers.Softmax()(y)]))
+    graph, _ = sanitize_graph(read_keras(model))
+    equalized, report = equalize_graph(graph)
+    assert all(link.reason for link in report.links)
+    assert "read by" in report.links[0].reason and "shared" in str(report)
+    before, after = (evaluate(g, X) for g in (graph, equalized))
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_dead_channels_are_left_alone():
+    model = NETWORKS["convolutions"]()
+    first = model.layers[0]
+    kernel, bias = first.get_weights()
+    kernel[..., 1], kernel[..., 2] = 0.0, 1e-12
+    first.set_weights([kernel, bias])
+    wanted, found = (m.predict(X, verbose=0) for m in (model, equalize(model)))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_it_prints_one_line_per_layer(capsys):
+    equalize(NETWORKS["pools"](), verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("conv2d" in line or "dense" in line for line in lines) == 4
+
+
+def test_an_onnx_convolution_without_group_attribute_is_one(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from sanitize.onnx_io import read_onnx
+
+    rng = np.random.default_rng(0)
+    helper, tensors = onnx.helper, []
+    nodes, value = [], "x"
+    for i in range(3):
+        spread = 2.0 ** rng.uniform(-4, 4, (4, 1, 1, 1))
+        kernel = (spread * rng.normal(size=(4, 4, 3, 3))).astype(np.float32)
+        tensors.append(onnx.numpy_helper.from_array(kernel, f"w{i}"))
+        nodes.append(helper.make_node("Conv", [value, f"w{i}"], [f"c{i}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
+        value = f"r{i}"
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 4, 6, 6])
+        for name in ("x", "r2")
+    ]
+    net = helper.make_graph(nodes, "net", ends[:1], ends[1:], tensors)
+    model = helper.make_model(net, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    graph, _ = sanitize_graph(read_onnx(model))
+    equalized, report = equalize_graph(graph)
+    assert sum(not link.reason for link in report.links) == 2
+    assert max(link.after for link in report.links) < 1.01
+    x = rng.normal(size=(2, *graph[graph.inputs[0]].shape)).astype(np.float32)
+    wanted, found = (m.predict(x, verbose=0) for m in (write_keras(graph), write_keras(equalized)))
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
