@@ -31,6 +31,9 @@ from .weight_quantizer import grid_above
 
 Tensor = Any
 
+WIDEST_ACCUMULATOR = 2.0**31
+"""Accumulators have at most 32 bits."""
+
 
 class HardwareLayer(FunctionStage, keras.layers.Layer):
     """Mixin: one hardware layer. Stands before the stock layer class in the bases.
@@ -195,7 +198,9 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
             multiplier=lsb * gain if rescaled is None else lsb * gain / rescaled,
         )
         if self.clips:
-            clip = exact.round_half_up(self.clip_value / (numbers.step * lsb))
+            # A ceiling that no accumulator reaches may be anything, infinity in a tiny step's case.
+            reachable = ops.minimum(self.clip_value / (numbers.step * lsb), WIDEST_ACCUMULATOR)
+            clip = exact.round_half_up(reachable)
             numbers.qmax_value = ops.stop_gradient(clip)
         if self.function is not None:
             numbers.output_lsb = self.output_quantizer.lsb()

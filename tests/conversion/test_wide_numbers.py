@@ -138,3 +138,16 @@ def test_adding_branches_of_very_unlike_size(bits, smaller):
     program = assert_exact(quantize(model, params, x), x)
     (add,) = (layer for layer in program.layers if layer.spec.kind == "add")
     assert bits + max(int(np.max(s)) for s in add.params.input_shifts if s is not None) > 24
+
+
+def test_a_ceiling_that_tiny_activations_never_reach():
+    """In units of the accumulator it is beyond every integer, and stays out of the way."""
+    image = keras.Input((4, 4, 2))
+    x = layers.Conv2D(3, 1, name="tiny")(image)
+    outputs = layers.Conv2D(2, 1)(layers.ReLU(6.0)(x))
+    model = keras.Model(image, outputs)
+    model.get_layer("tiny").kernel.assign(model.get_layer("tiny").kernel * 1e-20)
+    samples = np.random.default_rng(0).uniform(0, 1e-4, (8, 4, 4, 2)).astype(np.float32)
+    quantized = quantize(model, samples=samples)
+    program = assert_exact(quantized, samples)
+    assert program["tiny"].params.max_value.max() == 2**31
