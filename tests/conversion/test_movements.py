@@ -1,8 +1,13 @@
 """What belongs to the elements of a tensor moves with them."""
 
+import warnings
+
+import keras
 import numpy as np
 import pytest
+from exactness import as_numpy, assert_exact
 
+from quantkeras.api import load_model, quantize, save_model
 from quantkeras.conversion.movements import moved, movement_steps
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
@@ -60,3 +65,37 @@ def test_a_slice_that_drops_axes_is_two_steps():
     for step in steps:
         x = run_layer(step.spec, LayerParams(), [x], IntArrays())
     np.testing.assert_array_equal(x[0], np.arange(24).reshape(SHAPE)[1, ::-1, 0:3:2])
+
+
+MOVES = {
+    "rows": lambda x: x[:, 1:, ::2],
+    "channels backwards": lambda x: x[..., ::-1],
+    "one row": lambda x: x[:, 2],
+    "upsample": keras.layers.UpSampling2D((2, 3)),
+    "transpose": keras.layers.Permute((2, 3, 1)),
+    "pad": keras.layers.ZeroPadding2D(((1, 0), (0, 2))),
+    "crop": keras.layers.Cropping2D(((1, 0), (2, 1))),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", MOVES)
+def test_formats_per_channel_move_exactly_and_are_saved(name, suffix, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 5, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+    outputs = keras.layers.Dense(3)(MOVES[name](x))
+    samples = np.random.default_rng(0).normal(size=(8, 6, 5, 3)).astype(np.float32)
+    float_model = keras.Model(inputs, outputs)
+    weights = float_model.get_weights()
+    weights[0] *= np.exp2([-3.0, 0.0, 2.0, -1.0])  # channels of unlike sizes
+    float_model.set_weights(weights)
+    model = quantize(float_model, samples=samples)
+    program = assert_exact(model, samples, graph=suffix == ".keras")
+    assert np.unique(program.layers[0].output_format.frac).size > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Keras: .h5 is old
+        save_model(model, tmp_path / f"net{suffix}")
+    loaded = load_model(tmp_path / f"net{suffix}")
+    np.testing.assert_array_equal(as_numpy(loaded(samples)), as_numpy(model(samples)))
+    assert_exact(loaded, samples, graph=False)

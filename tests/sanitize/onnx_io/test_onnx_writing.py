@@ -1,4 +1,4 @@
-"""write_onnx: graphs as ONNX models, run by onnxruntime; every reading test holds it to that too."""
+"""write_onnx: graphs as ONNX models in onnxruntime; every test of reading holds it to that too."""
 
 from __future__ import annotations
 
