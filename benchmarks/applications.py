@@ -3,10 +3,10 @@
     python benchmarks/applications.py [--models MobileNetV2 ...] [--samples N] [--json FILE]
 
 Each network is built at a small input size with random weights and BatchNormalization statistics,
-sanitized, quantized with 8 bits on random images, converted, and compared with its program in every
-integer of every layer. `sanitize` is the largest difference between the logits of the float model
-and of its sanitized copy, in parts of the largest, both in float64; `layers`, `integer` and `float`
-count layers of the network, nested ones too; `hardware` those of the program.
+sanitized, quantized with 8 bits on random pictures, converted, and compared with its program in
+every integer of every layer. `sanitize` is the largest difference between the logits of the float
+model and of its sanitized copy, in parts of the largest, both in float64; `layers`, `integer` and
+`float` count layers of the network, nested ones too; `hardware` those of the program.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def application(name: str) -> dict[str, Any]:
     import keras
     import numpy as np
 
-    from model_zoo.batchnorm_statistics import randomize_batchnorm
+    from model_zoo.batchnorm_statistics import patch_images, randomize_batchnorm
     from quantkeras import convert, coverage, quantize, verify
 
     keras.utils.set_random_seed(0)
     size = SIZES.get(name, 32)
-    images = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    images = patch_images(64, size)
     build = getattr(keras.applications, name)
     model = build(weights=None, input_shape=(size, size, 3), classes=CLASSES)
     randomize_batchnorm(model, 0, images.astype(np.float32))

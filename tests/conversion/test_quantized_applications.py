@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from exactness import assert_exact, without_tail
 
-from model_zoo.batchnorm_statistics import randomize_batchnorm
+from model_zoo.batchnorm_statistics import patch_images, randomize_batchnorm
 from quantkeras import coverage, quantize
 from sanitize import sanitize_graph
 from sanitize.graph import Graph
@@ -35,21 +35,6 @@ FAMILIES = {
 FAST = {"MobileNet", "MobileNetV2", "MobileNetV3Small"}
 
 
-def images(count: int, size: int) -> np.ndarray:
-    """uint8 pictures (count, size, size, 3): patches of all sizes.
-
-    Unlike noise, they remain apart in a deep random network. Statistics of pictures that do not
-    would magnify every rounding.
-    """
-    rng = np.random.default_rng(0)
-    total = np.zeros((count, size, size, 3))
-    for cells in (1, 2, 4, 8, 16):
-        patches = rng.uniform(-1, 1, (count, cells, cells, 3))
-        places = np.arange(size) * cells // size
-        total += patches[:, places][:, :, places]
-    return np.clip(128 + 40 * total, 0, 255).astype(np.uint8)
-
-
 def sanitize_error(before: Graph, after: Graph, x: np.ndarray) -> float:
     """Largest difference of the logits relative to the largest logit of an image, in float64."""
     logits = [
@@ -67,7 +52,7 @@ def test_application_becomes_integers(name):
     keras.utils.set_random_seed(0)
     arguments = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, **FAMILIES[name]}
     model = getattr(keras.applications, name)(**arguments)
-    pictures = images(32, arguments["input_shape"][0])
+    pictures = patch_images(32, arguments["input_shape"][0])
     randomize_batchnorm(model, 0, pictures.astype(np.float32))
 
     graph = read_keras(model)
