@@ -77,6 +77,7 @@ _MODEL_CHECKS: dict[str, Check] = {
     "input_bits": _WIDTH,
     "scale_bits": whole_number(range(1, 17), "1 to 16 bits"),
     "buffer_bits": whole_number(range(16, 33), "16 to 32 bits"),
+    "last_weight_bits": optional(_WIDTH),
     "last_output_bits": optional(_WIDTH),
     "ranges": choice(("frozen", "moving", "learned")),
     "float_layers": texts,
@@ -116,7 +117,7 @@ class LayerOverride:
     kind: only layers of this kind ("conv2d", "depthwise_conv2d", "dense", "add", ...), also a glob.
     float: True keeps the layer in float, False quantizes it although `float_layers` names it.
     The others: see QuantizationParams. For the last layer output_bits gives its output a width;
-    for the first one weight_bits stands above input_weight_bits.
+    weight_bits stands above input_weight_bits and last_weight_bits.
     """
 
     pattern: str
@@ -169,7 +170,8 @@ class QuantizationParams:
     activation_bits: outputs of layers that end in an activation (ReLU, a table, ...).
     output_bits: outputs of layers without one.
     last_output_bits: output of the last layer; None keeps its accumulator, dequantized.
-    weight_bits, input_weight_bits: weights, and weights of the first layer.
+    weight_bits, input_weight_bits, last_weight_bits: weights; those of the first layer, and of the
+      last (None: weight_bits), which suffer most from few bits.
     per_tensor_activations: one format per activation, instead of one per channel.
     input_dtype: what the quantized model is fed. "uint8", "int8": integers as they are, format
       0 fractional bits. "float32": floats, quantized to input_bits at the door. "auto": what the
@@ -196,6 +198,7 @@ class QuantizationParams:
     input_bits: int = 8
     scale_bits: int = 8
     buffer_bits: int = 32
+    last_weight_bits: int | None = None
     last_output_bits: int | None = None
     weight_range: str = "minmax"
     observer: str = "minmax"
@@ -230,6 +233,8 @@ class QuantizationParams:
         """
         names = (name, *source)
         values = {field: getattr(self, field) for field in _SHARED}
+        if last and self.last_weight_bits is not None:
+            values["weight_bits"] = self.last_weight_bits
         if first:
             values["weight_bits"] = self.input_weight_bits
         if last:

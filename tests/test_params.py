@@ -1,7 +1,7 @@
 """QuantizationParams: legal values only, overrides in order, JSON both ways."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ PARAMS = st.builds(
     input_bits=WIDTHS,
     scale_bits=st.integers(1, 16),
     buffer_bits=st.integers(16, 32),
+    last_weight_bits=st.none() | WIDTHS,
     last_output_bits=st.none() | WIDTHS,
     ranges=st.sampled_from(["frozen", "moving", "learned"]),
     float_layers=st.lists(st.sampled_from(["a", "b*"])),
@@ -93,6 +94,10 @@ def test_first_and_last_layer():
     params = QuantizationParams(weight_bits=4, input_weight_bits=8, last_output_bits=16)
     assert params.for_layer("a", first=True).weight_bits == 8
     assert params.for_layer("b").weight_bits == 4
+    lasting = replace(params, last_weight_bits=6)
+    assert lasting.for_layer("c", last=True).weight_bits == 6
+    assert lasting.for_layer("c").weight_bits == params.for_layer("c", last=True).weight_bits == 4
+    assert lasting.for_layer("c", first=True, last=True).weight_bits == 8
     assert params.for_layer("c", last=True).output_bits == 16
     forced = params.with_override("*", weight_bits=2, output_bits=5)
     assert forced.for_layer("a", first=True).weight_bits == 2
@@ -152,7 +157,14 @@ def test_unmatched_patterns():
 
 @pytest.mark.parametrize(
     "name",
-    ["activation_bits", "weight_bits", "output_bits", "input_weight_bits", "last_output_bits"],
+    [
+        "activation_bits",
+        "weight_bits",
+        "output_bits",
+        "input_weight_bits",
+        "last_weight_bits",
+        "last_output_bits",
+    ],
 )
 @pytest.mark.parametrize("value", [1, 0, -4, 9, 15, 17, 32, True, 8.0, "8", np.float32(8)])
 def test_bad_widths(name, value):

@@ -26,6 +26,7 @@ SETTINGS = (
     "weight_bits",
     "activation_bits",
     "output_bits",
+    "last_weight_bits",
     "last_output_bits",
     "buffer_bits",
     "scale_bits",
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bits = parser.add_argument_group("bits (2 to 8, or 16; default 8)")
     add = bits.add_argument
     add("-i", "--input_weight_bits", type=int, metavar="N", help="weights of the first layer")
+    add("--last_weight_bits", type=int, metavar="N", help="weights of the last layer")
     add("-w", "--weight_bits", type=int, metavar="N", help="weights of the other layers")
     add("-a", "--activation_bits", type=int, metavar="N", help="outputs behind an activation")
     add("--output_bits", type=int, metavar="N", help="outputs of layers without an activation")
