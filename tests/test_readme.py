@@ -57,6 +57,7 @@ def test_the_examples_run_without_a_warning(tmp_path, monkeypatch, capsys):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_the_other_pages_run(page, tmp_path, monkeypatch):
     pytest.importorskip("PIL")
