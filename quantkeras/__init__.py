@@ -41,6 +41,8 @@ _PUBLIC = {
     "FixedPoint": "quantkeras.numerics",
     "Program": "quantkeras.runtime",
     "sanitize": "sanitize",
+    "PATTERNS": "sanitize",
+    "custom_pattern_scope": "sanitize",
 }
 """Public name -> the module that defines it."""
 
@@ -51,6 +53,7 @@ __all__ = [
     "OscillationMeter",
     "ProgressiveBits",
     "FixedPoint",
+    "PATTERNS",
     "Program",
     "QuantizationParams",
     "__version__",
@@ -62,6 +65,7 @@ __all__ = [
     "convert_parts",
     "correct_bias",
     "coverage",
+    "custom_pattern_scope",
     "equalize",
     "export_onnx",
     "from_onnx",

@@ -18,6 +18,7 @@ from .calibration.batches import InputSpec
 from .calibration.loop import input_names
 from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
+from .export.onnx_export import require_onnx
 from .provenance import layer_types
 
 if TYPE_CHECKING:
@@ -110,15 +111,3 @@ def onnx_network(model: Any, **options: Any) -> FloatNetwork:
         shape = tuple(graph.shape_of(port.value))
         inputs.append(InputSpec(port.value, shape, port.order))
     return FloatNetwork(graph, layers, tuple(inputs), imported)
-
-
-def require_onnx() -> None:
-    """Raises QuantizationError, naming the extra to install, unless onnx can be imported."""
-    try:
-        import onnx  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "onnx":
-            raise
-        raise QuantizationError(
-            "ONNX models need the package onnx; install it with: pip install quantkeras[onnx]"
-        ) from error

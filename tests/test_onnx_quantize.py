@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,15 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
         quantize({})
 
 
+def test_without_the_package_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(NET, path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for verb in (quantize, from_onnx, quantkeras.load_model):
+        with pytest.raises(QuantizationError, match=r"pip install quantkeras\[onnx\]"):
+            verb(path)
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, samples = tmp_path / "net.onnx", tmp_path / "x.npz"
     onnx.save(NET, source)
@@ -230,6 +240,8 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([*words, "-o", str(target)]) == 0
     found = run(onnx.load(target), {"x": x})[0]
     assert np.array_equal(found, quantized.predict_on_batch(x.transpose(0, 2, 3, 1)))
+    assert main(["sanitize", "-m", str(source)]) == 0
+    assert (tmp_path / "net_sanitized.keras").is_file()
     capsys.readouterr()
     source.write_bytes(b"\x08\x08\x12\x07pytorch")
     assert main(words) == 2

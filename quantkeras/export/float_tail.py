@@ -36,7 +36,8 @@ def append_tail(
     The graph has to give its outputs as float32, maps channels first. Its outputs become those of
     the model, in order. Raises QuantizationError naming the layer that ONNX has no operators for.
     """
-    tail = tail_graph(read_keras(model), program)
+    full = tail_graph(read_keras(model), program)
+    tail, choices = without_argmax(full)
     layout: Literal["nchw", "nhwc"] = "nchw" if options.outputs_first else "nhwc"
     try:
         written = write_onnx(tail, input_layout="nchw", output_layout=layout, opset=opset).graph
@@ -58,12 +59,30 @@ def append_tail(
     graph.initializer.extend(written.initializer)
     inside = list(graph.output)
     del graph.output[:]
-    for entry in written.output:
-        entry.name = renamed.get(entry.name, entry.name)
-        entry.type.tensor_type.shape.dim[0].dim_param = "batch"
-        graph.output.append(entry)
+    ends = dict(zip(dict.fromkeys(tail.outputs), written.output, strict=True))
+    for position, value in enumerate(tail.outputs):
+        found = renamed.get(ends[value].name, ends[value].name)
+        if position in choices:
+            graph.output.append(_append_argmax(graph, found, choices[position]))
+        elif value not in {entry.name for entry in graph.output}:
+            if found != value:  # the tail passes on an output of the program
+                _rename(graph, value, f"{value}/values")
+                _rename(graph, found, value)
+            ends[value].name = value
+            ends[value].type.tensor_type.shape.dim[0].dim_param = "batch"
+            graph.output.append(ends[value])
+    made = {name for node in graph.node for name in node.output}
     leaving = {entry.name for entry in graph.output}
-    graph.value_info.extend(entry for entry in inside if entry.name not in leaving)
+    graph.value_info.extend(e for e in inside if e.name in made and e.name not in leaving)
+
+
+def _rename(graph: onnx.GraphProto, before: str, after: str) -> None:
+    """Another name for a value of the graph."""
+    for node in graph.node:
+        node.input[:] = [after if name == before else name for name in node.input]
+        node.output[:] = [after if name == before else name for name in node.output]
+    for info in graph.value_info:
+        info.name = after if info.name == before else info.name
 
 
 def tail_graph(graph: Graph, program: Program) -> Graph:
@@ -93,6 +112,34 @@ def tail_graph(graph: Graph, program: Program) -> Graph:
     outputs = tuple(renamed.get(value, value) for value in graph.outputs)
     nodes = (*entering.values(), *kept)
     return Graph(nodes, tuple(entering), outputs, graph.name)
+
+
+def without_argmax(graph: Graph) -> tuple[Graph, dict[int, Node]]:
+    """The graph with what its final argmax reads as outputs; and these nodes by position.
+
+    Of the scores of classes, (n, classes); any other argmax stays in the graph.
+    """
+    outputs, found = list(graph.outputs), {}
+    for position, value in enumerate(outputs):
+        node = graph[producer_of(value)]
+        scores = node.inputs[0] if node.inputs else ""
+        if type(node.attrs.get("layer")).__name__ != "Argmax" or graph.consumers(node.name):
+            continue
+        axis = node.attrs["layer"].axis
+        if len(graph.shape_of(scores)) == 1 and axis in (1, -1):
+            outputs[position], found[position] = scores, node
+    dropped = {node.name for node in found.values()}
+    nodes = tuple(node for node in graph if node.name not in dropped)
+    return Graph(nodes, graph.inputs, tuple(outputs), graph.name), found
+
+
+def _append_argmax(graph: onnx.GraphProto, scores: str, node: Node) -> onnx.ValueInfoProto:
+    """Adds the class of the scores, as int32 like Keras's; returns the output's description."""
+    helper, wide = onnx.helper, f"{node.name}/ArgMax"
+    keep, kind = int(node.attrs["layer"].keepdims), onnx.TensorProto.INT32
+    graph.node.append(helper.make_node("ArgMax", [scores], [wide], wide, axis=1, keepdims=keep))
+    graph.node.append(helper.make_node("Cast", [wide], [node.name], node.name, to=kind))
+    return helper.make_tensor_value_info(node.name, kind, ["batch", 1] if keep else ["batch"])
 
 
 def _program_tensor(graph: Graph, node: Node, program: Program) -> str:

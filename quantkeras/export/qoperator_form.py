@@ -158,8 +158,7 @@ class _QLinear:
             )
         if self.limits is None and self.layer.spec.relu:
             return None
-        result = [] if self.limits is None else self._result()
-        inputs = [*operands, *(bias or [""]), *result]
+        inputs = [*operands, *(bias or [""]), *([] if self.limits is None else self._result())]
         name = self.builder.node("QGemm", inputs, CONTRIBUTED, alpha=1.0, transA=0, transB=0)
         if self.limits is None:
             return Tensor(name, np.dtype(np.float32), tuple(self.layer.output_shape))

@@ -203,7 +203,7 @@ def _emit_layer(
         rest = replace(layer, spec=LayerSpec("identity", pool=pool, relu=spec.relu))
         whole = _emit_movement(builder, style, replace(spec, pool=None, relu=False), read[0])
         return _emit_layer(builder, style, rest, [whole], shortcut)
-    plain = not computes and (pool is None or pool.kind == "max")
+    plain = not computes and not spec.relu and (pool is None or pool.kind == "max")
     if plain and spec.kind in (*MOVEMENTS, "identity") and layer.output_format is None:
         return _emit_movement(builder, style, spec, read[0])
     step, limits = step_of(layer), limits_of(layer)

@@ -16,6 +16,8 @@ SPEED = ["--rounds", "1", "--count", "32", "--samples", "4", "--steps", "1", "--
 TINY = {
     "speed quantize": ["--only", "quantize", "import", "--networks", "resnet8", *SPEED],
     "speed predict": ["--only", "predict", "train", "--networks", "autoencoder", *SPEED],
+    "onnx_export": ["--networks", "resnet8", "--activations", "tensor", "--count", "20",
+                    "--timed", "8", "--rounds", "1"],
     "memory": ["--counts", "4", "8", "--observers", "mse", "--sources", "npz"],
     "ptq_accuracy": ["--samples", "20", "--verified", "10", "--widths", "8/4/8",
                      "--weight-ranges", "mse", "--activations", "tensor", "--networks", "zoo"],
@@ -25,6 +27,7 @@ TINY = {
 EXPECTED = {
     "speed quantize": {"quantize", "import"},
     "speed predict": {"predict", "train"},
+    "onnx_export": {"networks"},
     "memory": {"memory"},
     "ptq_accuracy": {"samples", "zoo"},
 }

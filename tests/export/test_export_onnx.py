@@ -87,8 +87,34 @@ def test_layers_that_stay_float_are_exported_behind_the_integers() -> None:
 
     model = quantized(make, params)
     exported = export_onnx(model)
-    assert len(exported.graph.output) == 2
+    assert exported.graph.output[1].name == "side"
     compare(model, exported)
+
+
+def test_an_argmax_at_the_end() -> None:
+    def make(x: Any) -> Any:
+        scores = body(x)
+        return [keras.ops.argmax(scores, axis=-1), scores]
+
+    with pytest.warns(UserWarning, match="argmax"):
+        model = quantized(make)
+    exported = export_onnx(model)
+    found, scores = run_onnx(exported, {"image": X}).values()
+    assert found.dtype == np.int32
+    wanted = [np.asarray(y) for y in model(X)]
+    np.testing.assert_array_equal(found, wanted[0])
+    np.testing.assert_allclose(scores, wanted[1], atol=1e-6)
+
+
+def test_integers_behind_float_layers_are_exported_part_by_part() -> None:
+    def make(x: Any) -> Any:
+        y = layers.Conv2D(4, 3, activation="tanh", name="float")(layers.Conv2D(4, 3)(x))
+        return layers.Conv2D(2, 1, name="last")(y)
+
+    model = quantized(make, QuantizationParams(float_layers=("float",)))
+    with pytest.raises(QuantizationError, match="its parts one by one"):
+        export_onnx(model)
+    assert export_onnx(convert(model, part=1)).graph.output[0].name == "last"
 
 
 def test_what_onnx_has_no_operator_for_is_named() -> None:

@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import Phase, given, note, settings
@@ -68,6 +69,69 @@ def test_random_networks(network: Network, params: QuantizationParams) -> None:
 @given(networks(), PARAMS)
 def test_many_random_networks(network: Network, params: QuantizationParams) -> None:
     check(network, params)
+
+
+def check_models(network: Network, params: QuantizationParams) -> None:
+    """With its float tail, an exported model gives what the Keras model gives."""
+    note(f"{network}\n{params}")
+    found = quantized_network(network, params)
+    if found is None:
+        return
+    model, samples = found
+    exported = export_onnx(model)
+    names = [entry.name for entry in exported.graph.input]
+    outputs = list(run_onnx(exported, dict(zip(names, samples, strict=True))).values())
+    feed = samples if len(samples) > 1 else samples[0]
+    wanted = [np.asarray(y) for y in keras.tree.flatten(model(feed, training=False))]
+    assert len(outputs) == len(wanted)
+    for a, b in zip(outputs, wanted, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * max(1.0, float(abs(b).max())))
+
+
+@pytest.mark.slow
+@settings(max_examples=60, phases=PHASES)
+@given(networks(), PARAMS)
+def test_random_models_with_their_tails(network: Network, params: QuantizationParams) -> None:
+    check_models(network, params)
+
+
+def check_values(network: Network, params: QuantizationParams) -> None:
+    """onnxruntime takes the other forms, and they are near: rounding differs, step by step."""
+    note(f"{network}\n{params}")
+    found = quantized_network(network, params)
+    if found is None:
+        return
+    program, samples = convert(found[0]), found[1]
+    feeds = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
+    wanted = program.predict(samples if len(samples) > 1 else samples[0], as_dict=True)
+    for form in ("qdq", "qoperator", "encodings"):
+        outputs = run_onnx(export_onnx(program, format=form), feeds)
+        for name, values in wanted.items():
+            assert outputs[name].shape == values.shape
+            gap = abs(outputs[name] - values)
+            assert gap.mean() <= 0.05 * max(abs(values).max(), 1e-3), (form, name)
+
+
+@settings(max_examples=8, phases=PHASES)
+@given(networks(5), st.builds(QuantizationParams, per_tensor_activations=st.booleans()))
+def test_other_forms_of_random_networks(network: Network, params: QuantizationParams) -> None:
+    check_values(network, params)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, phases=PHASES)
+@given(
+    networks(),
+    st.builds(
+        QuantizationParams,
+        per_tensor_activations=st.booleans(),
+        weight_bits=st.sampled_from([8, 16]),
+        activation_bits=st.sampled_from([8, 16]),
+        output_bits=st.sampled_from([8, 16]),
+    ),
+)
+def test_other_forms_of_many_random_networks(network: Network, params: QuantizationParams) -> None:
+    check_values(network, params)
 
 
 @cache
