@@ -81,11 +81,11 @@ def walk_through(model: onnx.ModelProto, samples: Any) -> dict[str, Any]:
     print(*(f"  {pattern}" for pattern in PATTERNS), sep="\n")
 
     # As it is: pads of 3 on all sides and the pooling behind Add and Relu are no obstacle.
-    found = {"as it is": quantize(model, samples=samples)}
+    found = {"as it is": quantize(model, samples=samples, as_onnx=False)}
 
     # Custom patterns: for hardware that is less general.
     with custom_pattern_scope(CUSTOM):
-        found["custom patterns"] = quantize(model, samples=samples)
+        found["custom patterns"] = quantize(model, samples=samples, as_onnx=False)
 
     # The rules of a target: poolings get an identity convolution, convolutions of kernel 1 and
     # stride 2 a kernel of 3. Nothing has to be written, and the function stays exactly the same.
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         samples = np.random.default_rng(1).normal(size=(16, 3, height, width)).astype(np.float32)
     for title, quantized in walk_through(model, samples).items():
         print(f"{title}: {100 * agreement(model, quantized, samples):.1f} % of the float classes")
-    integer = quantize(model, samples=samples, as_onnx=True)
+    integer = quantize(model, samples=samples)
     onnx.save(integer, "resnet50_integer.onnx")
     print("resnet50_integer.onnx: the same inputs and outputs, integers in between")
 

@@ -16,7 +16,7 @@ from .build import build_model
 from .calibration import calibrate_on
 from .conversion.convert import convert_parts
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
-from .float_network import FloatNetwork, float_network
+from .float_network import FloatNetwork, float_network, is_onnx
 from .layers import WeightedLayer
 from .params import QuantizationParams
 from .plan import Plan
@@ -41,15 +41,16 @@ def quantize(
     observer: Any = None,
     strict: bool = False,
     verbose: bool = False,
-    as_onnx: bool | str = False,
+    as_onnx: bool | str | None = None,
 ) -> Any:
-    """A quantized Keras model made of a float one, which is not changed.
+    """A quantized model made of a float one, which is not changed: of a Keras model a Keras model,
+    which can be trained, of an ONNX model (ModelProto, its bytes, or the path of an .onnx file) an
+    onnx.ModelProto of integer operators, with the layers that stay float behind them.
 
-    model: a keras.Model, or an ONNX model (ModelProto, its bytes, or the path of an .onnx file),
-    images of which are channels-last in the result; its samples may have either order of axes.
-    as_onnx: return an onnx.ModelProto instead, with the layers that stay float behind the integer
-    ones; of an ONNX model it keeps the inputs and outputs. True for the format "integer", or the
-    name of one, see :func:`~quantkeras.export.export_onnx`.
+    as_onnx: whether an onnx.ModelProto is returned; None: if an ONNX model was given. True is the
+    format "integer"; others by name, see :func:`~quantkeras.export.export_onnx`. Inputs and outputs
+    of an ONNX model stay what they were. False gives the Keras model of an ONNX model, images of
+    which are channels-last; samples may have either order of axes.
 
     qparams: bits and other choices, 8 bits by default. samples: calibration data, see
     :func:`calibrate`; None draws random ones, with a warning. observer: overrides the one of
@@ -79,10 +80,10 @@ def quantize(
     _check_accumulators(quantized, qparams.buffer_bits)
     if verbose:
         coverage(quantized).show()
-    if as_onnx:
+    if is_onnx(model) if as_onnx is None else as_onnx:
         from .export.whole_model import export_whole
 
-        form = "integer" if as_onnx is True else str(as_onnx)
+        form = as_onnx if isinstance(as_onnx, str) else "integer"
         return export_whole(quantized, form, network.onnx)
     return quantized
 

@@ -71,9 +71,9 @@ def same_integers(one: Any, other: Any) -> bool:
 def test_either_layout_of_samples_gives_the_same() -> None:
     first = random_arrays(NET, 16)["x"]
     last = first.transpose(0, 2, 3, 1)
-    one = quantize(NET, samples=first)
-    assert same_integers(one, quantize(NET, samples=last))
-    assert same_integers(one, quantize(NET, samples={"x": first}))
+    one = quantize(NET, samples=first, as_onnx=False)
+    assert same_integers(one, quantize(NET, samples=last, as_onnx=False))
+    assert same_integers(one, quantize(NET, samples={"x": first}, as_onnx=False))
     assert same_integers(one, quantize(from_onnx(NET), samples=last))
     # Layers are named after the ONNX nodes.
     assert [layer.name for layer in convert(one).layers if layer.params.weights is not None] == [
@@ -86,13 +86,15 @@ def test_either_layout_of_samples_gives_the_same() -> None:
 
 def test_samples_of_another_shape_are_told_both_layouts() -> None:
     with pytest.raises(SampleError, match=r"\(n, 3, 6, 5\) or \(n, 6, 5, 3\), got \(4, 6, 3, 5\)"):
-        quantize(NET, samples=np.zeros((4, 6, 3, 5), np.float32))
+        quantize(NET, samples=np.zeros((4, 6, 3, 5), np.float32), as_onnx=False)
     with pytest.raises(SampleError, match="The channels come last here"):
         quantize(from_onnx(NET), samples=np.zeros((4, 3, 6, 5), np.float32))
 
 
 def test_a_quantized_onnx_model_learns_with_fit() -> None:
-    quantized = quantize(NET, QuantizationParams(weight_bits=4), random_arrays(NET, 32)["x"])
+    quantized = quantize(
+        NET, QuantizationParams(weight_bits=4), random_arrays(NET, 32)["x"], as_onnx=False
+    )
     x = random_arrays(NET, 32, seed=1)["x"]
     target = run(NET, {"x": x})[0]
     quantized.compile(keras.optimizers.Adam(0.001), "mse")
@@ -111,10 +113,10 @@ def test_onnx_in_onnx_out(source: str, tmp_path: Path) -> None:
         given = tmp_path / "net.onnx"
         onnx.save(NET, given)
     x = random_arrays(NET, 16)["x"]
-    exported = quantize(given, samples=x, as_onnx=True)
+    exported = quantize(given, samples=x)
     assert [entry.name for entry in exported.graph.input] == ["x"]
     assert [entry.name for entry in exported.graph.output] == ["y"]
-    quantized = quantize(NET, samples=x)
+    quantized = quantize(NET, samples=x, as_onnx=False)
     wanted = quantized.predict_on_batch(x.transpose(0, 2, 3, 1))
     (found,) = run(exported, {"x": x})
     assert np.array_equal(found, wanted)
@@ -124,15 +126,15 @@ def test_onnx_in_onnx_out(source: str, tmp_path: Path) -> None:
 def test_what_stays_float_is_named_once_and_runs_behind_the_integers() -> None:
     x = random_arrays(STOPPING, 16)["x"]
     with pytest.warns(UserWarning, match="stay float") as caught:
-        quantized = quantize(STOPPING, samples=x)
+        quantized = quantize(STOPPING, samples=x, as_onnx=False)
     (message,) = [str(entry.message) for entry in caught if entry.category is UserWarning]
     assert "'Resize_u' (Resize): Resize has no integer form" in message
     assert "Behind: 'Conv_d' (Conv), 'Flatten_f' (Flatten), 'Gemm_y' (Gemm)" in message
     with pytest.raises(QuantizationError, match="Resize_u"):
-        quantize(STOPPING, samples=x, strict=True)
+        quantize(STOPPING, samples=x, strict=True, as_onnx=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        exported = quantize(STOPPING, samples=x, as_onnx=True)
+        exported = quantize(STOPPING, samples=x)
     assert [entry.name for entry in exported.graph.output] == ["y", "r"]
     wanted = quantized.predict_on_batch(x.transpose(0, 2, 3, 1))
     found = run(exported, {"x": x})
@@ -171,7 +173,7 @@ def test_sequences_and_channels_last_models_keep_their_axes() -> None:
     )
     for proto in (sequence, last):
         x = random_arrays(proto, 16)["x"]
-        exported = quantize(proto, samples=x, as_onnx=True)
+        exported = quantize(proto, samples=x)
         wanted = run(proto, {"x": x})[0]
         found = run(exported, {"x": x})[0]
         assert found.shape == wanted.shape
@@ -195,7 +197,7 @@ def test_a_keras_model_with_a_float_end_as_onnx() -> None:
 def test_integers_behind_float_layers_are_refused() -> None:
     params = QuantizationParams(float_layers=["Conv_d"])
     with pytest.raises(QuantizationError, match=r"integer layers behind float ones.*part="):
-        quantize(NET, params, random_arrays(NET, 8)["x"], as_onnx=True)
+        quantize(NET, params, random_arrays(NET, 8)["x"])
 
 
 def test_custom_patterns_are_in_force_while_quantizing() -> None:
@@ -205,7 +207,7 @@ def test_custom_patterns_are_in_force_while_quantizing() -> None:
         seen.append(nodes[0].name)
 
     with custom_pattern_scope({("Conv", "Relu"): watch}):
-        quantize(NET, samples=random_arrays(NET, 8)["x"])
+        quantize(NET, samples=random_arrays(NET, 8)["x"], as_onnx=False)
     assert seen == ["Conv_c"]
 
 
@@ -213,7 +215,7 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
     damaged = tmp_path / "net.onnx"
     damaged.write_bytes(NET.SerializeToString()[:-40])
     with pytest.raises(OnnxError, match=r"net\.onnx.*(parsed|damaged)"):
-        quantize(damaged)
+        quantize(damaged, as_onnx=False)
     with pytest.raises(QuantizationError, match="not dict"):
         quantize({})
 
@@ -278,7 +280,7 @@ def test_keras_and_its_onnx_export_give_the_same_integers(tmp_path: Path) -> Non
             layer.bias.assign(0.1 * generator.normal(size=layer.bias.shape))
     path = _exported(network, tmp_path / "net.onnx")
     samples = generator.normal(size=(32, 12, 12, 3)).astype(np.float32)
-    one, other = quantize(network, samples=samples), quantize(path, samples=samples)
+    one, other = quantize(network, samples=samples), quantize(path, samples=samples, as_onnx=False)
     specs = [[layer.spec for layer in convert(q).layers] for q in (one, other)]
     assert specs[0] == specs[1]
     assert same_integers(one, other)
@@ -306,16 +308,16 @@ def test_reference_network(shared_dir: Path) -> None:
     wanted = run(proto, {proto.graph.input[0].name: images})[0]
     assert np.abs(network.predict(test, verbose=0) - wanted).max() < 1e-4
     base = accuracy(lambda x: wanted)
-    quantized = quantize(path, samples=train)
+    quantized = quantize(path, samples=train, as_onnx=False)
     program = convert(quantized)
     assert accuracy(program.predict) >= base - 0.005
-    exported = quantize(path, samples=train, as_onnx=True)
+    exported = quantize(path, samples=train)
     names = [[entry.name for entry in part] for part in (proto.graph.input, exported.graph.input)]
     assert names[0] == names[1]
     many = np.concatenate([test, train[: 2000 - len(test)]])
     found = run(exported, {names[0][0]: many.transpose(0, 3, 1, 2)})[0]
     assert np.array_equal(found, program.predict(many))
-    four = quantize(path, QuantizationParams(weight_bits=4), train)
+    four = quantize(path, QuantizationParams(weight_bits=4), train, as_onnx=False)
     before = accuracy(convert(four).predict)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     four.compile(keras.optimizers.Adam(1e-4), loss)
