@@ -53,7 +53,7 @@ def test_the_examples_run_without_a_warning(tmp_path, monkeypatch, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {
         "resnet8_4bit.h5", "resnet8_4bit.qkp", "resnet8.keras", "images.npz", "net.h5", "net.qkp",
         "report.html", "net.dot", "clean.keras", "clean.html", "clean.dot", "net.html", "net.json",
-        "resnet8.dot",
+        "resnet8.dot", "net.onnx",
     }  # fmt: skip
 
 

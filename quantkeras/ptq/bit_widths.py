@@ -26,7 +26,7 @@ from ..params import QuantizationParams
 from ..quantization import quantize
 from ..runtime.costs import program_costs
 from ..text_tables import plain_table
-from .scores import agreement
+from .scores import agreement, as_keras
 from .sensitivities import sensitivity
 
 Judge = Callable[[keras.Model], float]
@@ -81,7 +81,7 @@ class PrecisionPlan:
 
 
 def mixed_precision(
-    model: keras.Model,
+    model: Any,
     samples: Any,
     budget: float,
     metric: str = "size",
@@ -94,6 +94,7 @@ def mixed_precision(
 ) -> QuantizationParams:
     """Bit widths for each layer of a float model, as settings for ``quantize``.
 
+    model: a Keras model, or an ONNX model (images then are channels-last).
     samples: unlabelled data, as for ``calibrate``. metric, budget: "size", bytes of the weights,
     or "work", multiply-accumulates times the bits of weights and of activations; a budget of at
     most 1 is a share of the cost at the widest widths. "accuracy": the budget is the largest drop
@@ -106,6 +107,7 @@ def mixed_precision(
 
     Raises QuantizationError for a budget that cannot be kept, and bad arguments.
     """
+    model = as_keras(model)
     search = _Search(model, samples, widths, qparams, num_samples)
     if metric == "accuracy":
         judge = agreement(model, samples) if eval_fn is None else eval_fn

@@ -25,6 +25,7 @@ from sanitize.keras_io import write_keras
 from ..build import layer_node
 from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
 from ..numerics.layer import LayerParams
+from ..plan import MOVEMENTS
 from ..progress import progress_bar
 from .linear_rows import as_kernel
 from .soft_rounding import SoftRounding, Stage
@@ -108,7 +109,7 @@ def reconstruct_blocks(
             layers = [n.attrs.get("layer") for n in nodes]
             weighted = [x for x in layers if isinstance(x, WeightedLayer)]
             chosen = [layer for layer in weighted if id(layer) in wishes]
-            if chosen:
+            if chosen and all(map(_is_integer, nodes)):
                 block = _Block(nodes, graph, chosen, wishes, exact, target)
                 result, output = block.reconstruct(output, iterations, generator)
                 results.append(result)
@@ -158,7 +159,8 @@ class _Block:
         held_out = np.arange(len(output)) % HELD_OUT == HELD_OUT - 1
         steps = self._learn(np.flatnonzero(~held_out), iterations, generator)
         judged = held_out if held_out.any() else ~held_out
-        before = [np.array(soft.layer.kernel) for soft in self.soft.values()]
+        kernels = (soft.layer.kernel for soft in self.soft.values())
+        before = [np.array(ops.convert_to_numpy(kernel)) for kernel in kernels]
         moved = [soft.harden() for soft in self.soft.values()]
         found = _run(self.nodes, self.inputs, exact_call)
         error, less = (
@@ -220,6 +222,13 @@ def _trainable(
     structure: Any = list(range(len(inputs))) if len(inputs) > 1 else 0
     end = (nodes[-1].name,)
     return write_keras(Graph.build(written, tuple(inputs), end, "block", structure, 0))
+
+
+def _is_integer(node: Node) -> bool:
+    """Whether it is quantized, or moves values: not a layer that stays float."""
+    layer = node.attrs.get("layer")
+    moves = node.kind == "input" or node.kind in MOVEMENTS
+    return moves or isinstance(layer, HardwareLayer | InputQuantizer)
 
 
 def _training_call(layer: Any) -> Callable[[Any], Any]:

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from sanitize import sanitize_graph
 from sanitize.graph import Graph
-from sanitize.keras_io import read_keras, write_keras
+from sanitize.keras_io import write_keras
 from sanitize.rules.linear import scale_inputs, scale_outputs
 
+from ..float_network import float_network
 from ..text_tables import plain_table
 from .absorb import Moments, absorb, batchnorm_moments
 from .links import Link, find_links, input_range, magnitudes, output_range, scaled_clip
@@ -88,15 +89,16 @@ class EqualizationReport:
         return "\n".join(plain_table(self.HEADER, self.rows(), left=len(self.HEADER)))
 
 
-def equalize(model: keras.Model, absorb_bias: bool = False, verbose: bool = False) -> keras.Model:
+def equalize(model: Any, absorb_bias: bool = False, verbose: bool = False) -> keras.Model:
     """A float model that computes the same as ``model`` from equalized weights; to be quantized.
 
-    The model is sanitized on the way. absorb_bias: also move biases so high that a ReLU behind
-    them does nothing into the next layer (section 4.1.3 of the paper); known from the statistics
-    of the batch normalizations, so that the function changes for the few values beyond three
-    standard deviations. verbose: print what was done for each layer.
+    model: a Keras model, or an ONNX model as ``quantize`` takes it; it is sanitized on the way.
+    absorb_bias: also move biases so high that a ReLU behind them does nothing into the next layer
+    (section 4.1.3 of the paper); known from the statistics of the batch normalizations, so that
+    the function changes for the few values beyond three standard deviations. verbose: print what
+    was done for each layer.
     """
-    raw = read_keras(model)
+    raw = float_network(model).graph
     graph, _ = sanitize_graph(raw)
     moments = batchnorm_moments(raw, graph) if absorb_bias else {}
     equalized, report = equalize_graph(graph, moments)
@@ -119,7 +121,7 @@ def equalize_graph(
     factors, rounds = _converge(links, sizes)
     result = graph
     for link in links:
-        result = _applied(result, link, factors[link.producer])
+        result = scaled_along(result, link, factors[link.producer])
     scaled = {
         name: Moments(m.mean / factors[name], m.deviation / factors[name])
         for name, m in (moments or {}).items()
@@ -192,7 +194,10 @@ def _scale_magnitudes(sizes: dict[str, Array], link: Link, s: Array) -> None:
     sizes[link.reader] = second * s[link.origin].reshape(second.shape[0], -1, 1)
 
 
-def _applied(graph: Graph, link: Link, s: Array) -> Graph:
+def scaled_along(graph: Graph, link: Link, s: Array) -> Graph:
+    """The same function with the producer's channels divided by s, (cout,), and the reader's
+    weights multiplied by it.
+    """
     producer, reader = graph[link.producer], graph[link.reader]
     changed: list[Any] = [scale_outputs(producer, 1 / s, np.zeros(len(s)))]
     along = s[link.origin]

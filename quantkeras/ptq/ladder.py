@@ -28,7 +28,7 @@ from .bias_correction import correct_bias
 from .bit_widths import mixed_precision
 from .equalization import equalize
 from .rounding import adaround
-from .scores import agreement
+from .scores import agreement, as_keras
 
 Judge = Callable[[keras.Model], float]
 Rung = tuple[str, Callable[[], keras.Model]]
@@ -73,7 +73,7 @@ class Ladder:
 
 
 def auto_quantize(
-    model: keras.Model,
+    model: Any,
     samples: Any,
     max_drop: float = 1.0,
     eval_fn: Judge | None = None,
@@ -83,6 +83,7 @@ def auto_quantize(
 ) -> tuple[keras.Model, Ladder]:
     """Quantize a float model as simply as is good enough; returns the model and the ladder.
 
+    model: a Keras model, or an ONNX model (images then are channels-last).
     samples: unlabelled data, as for ``calibrate``. eval_fn: takes a model, float or quantized, and
     gives a number, the larger the better, such as the accuracy in per cent; default: per cent of
     the samples on which it makes the choice of the float model (for outputs that are no classes,
@@ -93,6 +94,7 @@ def auto_quantize(
 
     If nothing is good enough the best model is returned, and ``ladder.reached`` is False.
     """
+    model = as_keras(model)
     start = QuantizationParams() if qparams is None else qparams
     judge = agreement(model, samples) if eval_fn is None else eval_fn
     float_score = judge(model)

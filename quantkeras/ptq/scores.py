@@ -1,4 +1,4 @@
-"""Scores without labels: how near a model's outputs are to those of the float model."""
+"""Models to be judged, and scores without labels: how near they are to the float model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.loop import input_names
+from ..float_network import is_onnx
 from .walk import gathered, predicted
 
 CEILING = 100.0
 """The score in dB of outputs without any noise."""
+
+
+def as_keras(model: Any) -> keras.Model:
+    """A Keras model as it is, an ONNX model as one."""
+    if is_onnx(model):
+        from ..onnx_models import from_onnx
+
+        return from_onnx(model)
+    return model
 
 
 def agreement(

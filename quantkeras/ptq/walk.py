@@ -195,7 +195,7 @@ def exact_call(node: Node) -> Callable[..., Any]:
     layer = node.attrs.get("layer")
     if isinstance(layer, HardwareLayer | InputQuantizer):
         return lambda *xs: layer.call(list(xs) if len(xs) > 1 else xs[0])
-    return lambda *xs: run_node(node, xs)[0]
+    return _unquantized_call(node)
 
 
 def float_call(node: Node, params: Mapping[int, LayerParams]) -> Callable[..., Any]:
@@ -205,7 +205,14 @@ def float_call(node: Node, params: Mapping[int, LayerParams]) -> Callable[..., A
         return weighted_call(layer, params[id(layer)])
     if isinstance(layer, HardwareLayer | InputQuantizer):
         return lambda *xs: layer.float_call(list(xs) if len(xs) > 1 else xs[0])
-    return lambda *xs: run_node(node, xs)[0]
+    return _unquantized_call(node)
+
+
+def _unquantized_call(node: Node) -> Callable[..., Any]:
+    """Of a movement, or of a layer that stays float."""
+    if isinstance(node.attrs.get("layer"), Dequantizer):
+        return lambda x: x
+    return lambda *xs: run_node(node, [np.asarray(ops.convert_to_numpy(x)) for x in xs])[0]
 
 
 def weighted_call(layer: WeightedLayer, params: LayerParams) -> Callable[[Any], Any]:
@@ -237,7 +244,12 @@ def needed_nodes(graph: Graph) -> list[Node]:
         if isinstance(node.attrs.get("layer"), WeightedLayer) or node.name in needed:
             needed |= {node.name, *(producer_of(value) for value in node.inputs)}
     found = [node for node in graph if node.name in needed]
-    assert not any(isinstance(node.attrs.get("layer"), Dequantizer) for node in found)
+    several = [value for node in found for value in node.inputs if value != producer_of(value)]
+    if several:
+        raise QuantizationError(
+            f"'{producer_of(several[0])}' stays float and has several outputs, with quantized "
+            "layers behind it: keep these float as well (float_layers)"
+        )
     return found
 
 

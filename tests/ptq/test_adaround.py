@@ -1,12 +1,14 @@
 """Adaptive rounding: less error, integers as ordinary as any, in all kinds of layers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers, ops
 
-from quantkeras import QuantizationParams, adaround, load_model
+from quantkeras import QuantizationParams, adaround, correct_bias, load_model
 from quantkeras.api import quantize
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import WeightedLayer
@@ -131,6 +133,18 @@ def test_several_inputs_and_outputs_and_shared_layers():
     reasons = [entry.reason for entry in report.layers]
     assert [bool(reason) for reason in reasons] == [True, True, False, False, False]
     assert_exact(quantized, [samples["a"], samples["b"]])
+
+
+@pytest.mark.filterwarnings("ignore:.*stay float")
+def test_layers_that_stay_float_are_passed():
+    model = network()
+    middle = model.layers[3].name
+    quantized = quantize(model, dataclasses.replace(LOW, float_layers=(middle,)), X)
+    before = error(model, quantized)
+    report = round_adaptively(quantized, X, iterations=3)
+    assert error(model, quantized) < 0.5 * before
+    assert middle not in {entry.layer for entry in report.layers}
+    correct_bias(quantize(model, dataclasses.replace(LOW, float_layers=(middle,)), X), X)
 
 
 def test_it_prints_and_refuses(capsys):

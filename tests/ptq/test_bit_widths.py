@@ -104,6 +104,7 @@ def test_the_ladder_stops_at_the_first_that_is_good_enough(model):
     assert agreement(model, X)(quantized) == tried.steps[0].score >= 90
 
 
+@pytest.mark.slow
 def test_the_ladder_to_its_end(model, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "BLOCK_ITERATIONS", 30)
     params = QuantizationParams(weight_bits=2, input_weight_bits=2, activation_bits=3)
@@ -121,6 +122,7 @@ def test_the_ladder_to_its_end(model, monkeypatch, capsys):
     assert ladder.SQUARED in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_judge_of_the_user_and_a_goal_out_of_reach(model, monkeypatch):
     monkeypatch.setattr(ladder, "BLOCK_ITERATIONS", 2)
     score = agreement(model, X)

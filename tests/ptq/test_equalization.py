@@ -6,11 +6,13 @@ import pytest
 from exactness import assert_exact
 from keras import layers
 
+from quantkeras import QuantizationParams, mixed_precision
 from quantkeras.api import quantize
 from quantkeras.layers import WeightedLayer
 from quantkeras.ptq import equalize, equalize_graph
 from quantkeras.ptq.absorb import batchnorm_moments
-from quantkeras.ptq.links import input_range, magnitudes, output_range
+from quantkeras.ptq.equalization import scaled_along
+from quantkeras.ptq.links import find_links, input_range, magnitudes, output_range
 from sanitize import evaluate, sanitize_graph
 from sanitize.keras_io import read_keras, write_keras
 
@@ -243,3 +245,32 @@ def test_an_onnx_convolution_without_group_attribute_is_one(tmp_path):
     x = rng.normal(size=(2, *graph[graph.inputs[0]].shape)).astype(np.float32)
     wanted, found = (m.predict(x, verbose=0) for m in (write_keras(graph), write_keras(equalized)))
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+    found = equalize(model).predict(x, verbose=0)
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+    params = mixed_precision(model, x, 0.7, widths=((4, 8), (8, 8)))
+    assert {o.weight_bits for o in params.overrides} == {4, 8}
+
+
+@pytest.mark.slow
+def test_a_depthwise_network_is_saved():
+    """Per-channel steps of weights do not help against unequal *input* channels."""
+    from model_zoo import cifar10_demo, mobilenet_tiny
+
+    (images, _), (x, y) = cifar10_demo()
+    x, y = x[:300].astype(np.float32), y[:300].reshape(-1)
+    graph, _ = sanitize_graph(read_keras(mobilenet_tiny.load()))
+    rng = np.random.default_rng(0)
+    for link in find_links(graph)[0]:
+        factors = 2.0 ** rng.uniform(-3, 3, int(link.origin.max()) + 1)
+        graph = scaled_along(graph, link, factors)
+    unequal = write_keras(graph)
+
+    def accuracy(model):
+        return 100 * float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y))
+
+    params = QuantizationParams(weight_bits=4, weight_range="mse")
+    calibration = images[:128].astype(np.float32)
+    as_it_is = accuracy(quantize(unequal, params, calibration))
+    saved = accuracy(quantize(equalize(unequal), params, calibration))
+    assert as_it_is < accuracy(unequal) - 30
+    assert saved > accuracy(unequal) - 10

@@ -1,0 +1,244 @@
+"""Accuracy without labels, method by method, and the accuracy of the integer program beside it.
+
+    python benchmarks/accuracy.py [--networks resnet8 ...] [--widths 4/4 ...] [--json FILE]
+                                  [--markdown FILE]
+
+Widths are `weights / activations`. `ends 8`: the first layer's weights and outputs without an
+activation have 8 bits, as quantkeras does by default; `all`: they have as few as the others, as
+AIMET counts. Weights have one step per output channel; `per tensor` and `per channel` are the
+formats of the activations, whose steps are always powers of two. The last layer gives its
+accumulator.
+
+Networks, by name:
+  resnet8        MLPerf Tiny, models/resnet8.h5 of QUANTKERAS_SHARED
+  resnet20_jpeg  models/resnet20_cifar10_jpeg.onnx, on the 2,000 JPEG images
+  resnet20       models/resnet20_cifar10.onnx, on the 2,000 JPEG images and on the lossless ones
+  mobilenet      the package's own small MobileNetV2
+All are calibrated on images of data/cifar10_jpeg_calib1024.npz, without labels, and tested on
+data/cifar10_jpeg_eval2000.npz of QUANTKERAS_SHARED; QUANTKERAS_SHARED is needed.
+
+Columns: the float network; ranges min-max and mse; mse with corrected biases; the same after
+equalization; adaptive rounding (layer by layer); its integer program. A program is equal if it
+chooses the same class for every image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import measuring
+import numpy as np
+from measuring import report
+
+NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet")
+WIDTHS = {"8/8": (8, 8), "6/6": (6, 6), "4/8": (4, 8), "4/4": (4, 4)}
+BATCH = 250
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+GOALS = {"8/8": 0.5, "6/6": 0.5, "4/8": 1.0}
+"""Points that a program may lose to float, by widths."""
+LEAST = {("resnet20_jpeg", "4/4"): 84.0, ("resnet20", "4/4"): 75.0}
+"""Accuracy of a program on the JPEG images, as a goal."""
+
+Test = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass
+class Subject:
+    """A float network with what prepares its images, and sets of test images by name."""
+
+    model: Any
+    prepare: Callable[[np.ndarray], np.ndarray]
+    tests: dict[str, Test] = field(default_factory=dict)
+
+
+def normalized(images: np.ndarray) -> np.ndarray:
+    """As the ResNet20 networks were trained."""
+    return (images.astype(np.float32) / 255 - MEAN) / DEVIATION
+
+
+def subject(name: str, shared: Path) -> Subject:
+    """The network of that name with its test images."""
+    from model_zoo import mobilenet_tiny
+    from quantkeras import from_onnx, load_model
+
+    jpeg = np.load(shared / "data" / "cifar10_jpeg_eval2000.npz")
+    tests = {"JPEG": (jpeg["x"], jpeg["y"].reshape(-1))}
+    if name == "resnet8":
+        return Subject(load_model(shared / "models" / "resnet8.h5"), np.float32, tests)
+    if name == "mobilenet":
+        return Subject(mobilenet_tiny.load(), np.float32, tests)
+    if name == "resnet20":
+        lossless = np.load(shared / "data" / "cifar10_lossless_part.npz")
+        tests["lossless"] = (lossless["x_test"], lossless["y_test"].reshape(-1))
+    file = {"resnet20": "resnet20_cifar10.onnx", "resnet20_jpeg": "resnet20_cifar10_jpeg.onnx"}
+    return Subject(from_onnx(shared / "models" / file[name]), normalized, tests)
+
+
+def settings(widths: str, ends: str, formats: str, ranges: str) -> Any:
+    """QuantizationParams of a row."""
+    from quantkeras import QuantizationParams
+
+    weights, activations = WIDTHS[widths]
+    everything = ends == "all"
+    return QuantizationParams(
+        weight_bits=weights,
+        activation_bits=activations,
+        input_weight_bits=weights if everything else 8,
+        output_bits=activations if everything else 8,
+        per_tensor_activations=formats == "tensor",
+        weight_range=ranges,
+        observer=ranges,
+    )
+
+
+def choices(scores: np.ndarray) -> np.ndarray:
+    """The class of each image."""
+    return np.asarray(scores).reshape(len(scores), -1).argmax(axis=1)
+
+
+def accuracies(model: Any, of: Subject) -> dict[str, float]:
+    """Per cent right, by test set."""
+    return {
+        name: 100 * float(np.mean(choices(model.predict(of.prepare(x), BATCH, verbose=0)) == y))
+        for name, (x, y) in of.tests.items()
+    }
+
+
+def row(of: Subject, equalized: Any, calibration: np.ndarray, how: tuple[str, str, str]) -> dict:
+    """All methods for one network and one choice of widths."""
+    from quantkeras import adaround, convert, correct_bias, quantize
+
+    squared, extremes = (settings(*how, ranges) for ranges in ("mse", "minmax"))
+    found: dict[str, dict[str, float]] = {}
+    found["min-max"] = accuracies(quantize(of.model, extremes, calibration), of)
+    quantized = quantize(of.model, squared, calibration)
+    found["mse"] = accuracies(quantized, of)
+    found["+ bias"] = accuracies(correct_bias(quantized, calibration), of)
+    other = correct_bias(quantize(equalized, squared, calibration), calibration)
+    found["+ equalize"] = accuracies(other, of)
+    quantized = quantize(of.model, squared, calibration)
+    wall, cpu = measuring.timed(lambda: adaround(quantized, calibration, num_samples=None))
+    found["adaround"] = accuracies(quantized, of)
+    program = convert(quantized)
+    found["program"] = accuracies(_Quiet(program), of)
+    x = of.prepare(next(iter(of.tests.values()))[0])
+    same = choices(program.predict(x)) == choices(quantized.predict(x, BATCH, verbose=0))
+    return {"accuracy": found, "equal": bool(same.all()), "seconds": wall, "cpu_seconds": cpu}
+
+
+class _Quiet:
+    """A program with the call of a Keras model."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+
+    def predict(self, x: np.ndarray, batch: int, verbose: int) -> np.ndarray:
+        del verbose
+        parts = [self.program.predict(x[i : i + batch]) for i in range(0, len(x), batch)]
+        return np.concatenate(parts)
+
+
+METHODS = ("min-max", "mse", "+ bias", "+ equalize", "adaround", "program")
+HEADER = ("widths", "ends", "formats per", "images", "float", *METHODS, "equal", "goal", "seconds")
+
+
+def rows_of(name: str, shared: Path, chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of one network, as JSON."""
+    from quantkeras import equalize
+
+    of = subject(name, shared)
+    images = np.load(shared / "data" / "cifar10_jpeg_calib1024.npz")["x"][: chosen.calibration]
+    calibration = of.prepare(images)
+    equalized = equalize(of.model)
+    float_accuracy = accuracies(of.model, of)
+    for widths in chosen.widths:
+        for ends in chosen.ends:
+            for formats in chosen.formats:
+                began = time.perf_counter()
+                found = row(of, equalized, calibration, (widths, ends, formats))
+                found |= {"widths": widths, "ends": ends, "formats": formats}
+                found |= {"float": float_accuracy, "network": name}
+                print(f"{name} {widths}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+                yield found
+
+
+def goal(found: dict[str, Any], images: str) -> str:
+    """Whether the row meets its goal, if it has one."""
+    got, name = found["accuracy"]["program"][images], (found["network"], found["widths"])
+    if name in LEAST and images == "JPEG":
+        return measuring.verdict(LEAST[name], got)
+    if found["widths"] in GOALS:
+        return measuring.verdict(found["float"][images] - got, GOALS[found["widths"]])
+    return ""
+
+
+def cells(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The row as text, one line per set of images."""
+    return [
+        (
+            found["widths"],
+            found["ends"],
+            found["formats"],
+            images,
+            f"{found['float'][images]:.2f}",
+            *(f"{found['accuracy'][method][images]:.2f}" for method in METHODS),
+            "yes" if found["equal"] else "NO",
+            goal(found, images),
+            f"{found['seconds']:.0f}",
+        )
+        for images in found["float"]
+    ]
+
+
+def markdown(name: str, rows: list[dict[str, Any]]) -> str:
+    """A table of one network."""
+    lines = [f"**{name}**", "", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    for found in rows:
+        lines += ["| " + " | ".join(line) + " |" for line in cells(found)]
+    return "\n".join([*lines, ""])
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = measuring.arguments(__doc__)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--widths", nargs="+", choices=list(WIDTHS), default=list(WIDTHS))
+    parser.add_argument("--ends", nargs="+", choices=("8", "all"), default=["8", "all"])
+    parser.add_argument(
+        "--formats", nargs="+", choices=("channel", "tensor"), default=["channel", "tensor"]
+    )
+    parser.add_argument("--calibration", type=int, default=1024, help="images (default: 1024)")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print one table per network, write files."""
+    chosen = parsed()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    folder = os.environ.get("QUANTKERAS_SHARED")
+    if folder is None:
+        sys.exit("QUANTKERAS_SHARED must name the folder with models/ and data/")
+    figures, tables = {}, []
+    for name in chosen.networks:
+        rows = list(rows_of(name, Path(folder), chosen))
+        lines = [line for found in rows for line in cells(found)]
+        report(name, HEADER, lines, [f"{chosen.calibration} images to calibrate, no labels"])
+        figures[name] = rows
+        tables.append(markdown(name, rows))
+        if chosen.markdown is not None:
+            chosen.markdown.write_text("\n".join(tables), encoding="utf-8")
+        measuring.write_json(chosen.json, {"calibration": chosen.calibration, **figures})
+    print(measuring.machine_line())
+
+
+if __name__ == "__main__":
+    main()
