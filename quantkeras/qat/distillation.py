@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -53,12 +54,16 @@ class Distiller(keras.Model):
             raise QuantizationError(f"temperature {temperature:g}: must be positive")
         _check_outputs(student, teacher)
         self.student = student
-        self.teacher = teacher
-        self.teacher.trainable = False
+        self._untracked = SimpleNamespace(teacher=teacher)
         self.distillation_loss = loss
         self.weight = weight
         self.temperature = temperature
         self.from_logits = not ends_in_shares(teacher) if from_logits is None else from_logits
+
+    @property
+    def teacher(self) -> keras.Model:
+        """The float model. Keras does not see it here: its weights are not to be trained."""
+        return self._untracked.teacher
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         return self.student(x, training=training)

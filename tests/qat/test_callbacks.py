@@ -205,6 +205,8 @@ def test_the_teacher_stays_as_it_is():
     distiller = Distiller(student(model), model)
     trained(distiller, [], epochs=1)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.trainable_variables and model.trainable
+    assert not {id(v) for v in model.variables} & {id(v) for v in distiller.variables}
 
 
 @pytest.mark.parametrize(
