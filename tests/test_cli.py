@@ -108,6 +108,21 @@ def test_what_has_no_integer_form_is_a_warning_and_strict_makes_it_an_error(work
     fails(capsys, [*words, "--strict"], r"stay float.*'shares'")
 
 
+@pytest.mark.parametrize("words", ["--correct_bias", "--adaround", "--equalize --adaround 5 -v"])
+def test_methods_without_labels(made, work, capsys, words):
+    plain = ["quantize", "-m", f"{work}/net.h5", "-w", "3", "-sa", f"{made}/x.npz"]
+    assert main([*plain, "-o", f"{work}/plain.h5"]) == 0
+    assert main([*plain, "-o", f"{work}/better.h5", *words.split()]) == 0
+    one, other = (load_model(work / f"{name}.h5").get_weights() for name in ("plain", "better"))
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+    out = capsys.readouterr().out
+    assert ("equaliz" in out) == ("-v" in words)
+
+
+def test_methods_that_look_at_samples_need_them(work, capsys):
+    fails(capsys, ["quantize", "-m", f"{work}/net.h5", "--adaround"], r"need samples: give -sa")
+
+
 def test_run_gives_the_same_from_a_program_and_a_model(made, work, capsys):
     for name in ("net.qkp", "net_i8_w8_a8.h5"):
         words = f"run -m {made}/{name} -sa {made}/x.npz -o {work}/{name}.npz -bs 5".split()

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..errors import QuantizationError
 from ..params import QuantizationParams
 from .files import MODEL_SUFFIXES, ONNX_SUFFIX, REPORT_SUFFIXES, check_output, keras_suffix, naming
 from .keras_import import import_keras
@@ -19,6 +20,8 @@ EXAMPLES = """\
       writes net_i8_w8_a8.keras; samples as the ONNX model takes them, or channels-last
   quantkeras quantize -m net.onnx -sa samples.npz -o net8.onnx
       an ONNX model with the same inputs and outputs that computes with integers
+  quantkeras quantize -m net.keras -w 4 -a 4 --weight_range mse --adaround -sa samples.npz
+      weights rounded adaptively: the best at 4 bits without labels
   quantkeras quantize -m net.h5 --params qparams.json --float_layers head,head_softmax --strict"""
 
 SETTINGS = (
@@ -82,6 +85,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--float_layers", metavar="A,B", help="layers to keep in float; patterns such as head*")
     add("--params", type=Path, metavar="JSON", help="file of settings; options above override it")
     add("--strict", action="store_true", help="fail if a layer cannot be quantized")
+    better = parser.add_argument_group("better without labels")
+    add = better.add_argument
+    add("--equalize", action="store_true", help="cross-layer equalization of the float model")
+    rounding = better.add_mutually_exclusive_group()
+    rounding.add_argument(
+        "--correct_bias", action="store_true", help="no channel's mean is shifted"
+    )
+    rounding.add_argument(
+        "--adaround",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="ITERATIONS",
+        help="round weights adaptively, layer by layer; with iterations, then block by block",
+    )
     reports = parser.add_argument_group("reports")
     add = reports.add_argument
     add("-v", "--verbose", action="store_true", help="list what became of each layer")
@@ -108,8 +126,13 @@ def execute(args: argparse.Namespace) -> int:
     from ..api import coverage, load_model, quantize, save_model
     from ..float_network import float_network, is_onnx
     from ..layers import HardwareLayer
+    from ..ptq import adaround, correct_bias, equalize
 
+    if args.samples is None and (args.correct_bias or args.adaround is not None):
+        raise QuantizationError("--correct_bias and --adaround need samples: give -sa FILE")
     network = float_network(args.model if is_onnx(args.model) else load_model(args.model))
+    if args.equalize:
+        network = float_network(equalize(network, verbose=args.verbose))
     with naming(args.samples):
         quantized = quantize(
             network,
@@ -120,6 +143,10 @@ def execute(args: argparse.Namespace) -> int:
             args.epochs,
             strict=args.strict,
         )
+        if args.correct_bias:
+            correct_bias(quantized, args.samples, verbose=args.verbose)
+        if args.adaround is not None:
+            adaround(quantized, args.samples, args.adaround, verbose=args.verbose)
     if is_onnx(output):
         from ..export.onnx_export import save_onnx
         from ..export.whole_model import export_whole
