@@ -68,12 +68,18 @@ def difference_to_onnx(network: Any, imported: OnnxImport, proto: Any, seed: int
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
-    fixed = [value.shape[0] for value in session.get_inputs() if isinstance(value.shape[0], int)]
+    known = {port.name for port in imported.inputs}
+    declared = [value for value in session.get_inputs() if value.name in known]
+    fixed = [value.shape[0] for value in declared if isinstance(value.shape[0], int)]
     ours = _random_inputs(imported, fixed[0] if fixed else 2, seed)
     theirs = {
         port.name: port.to_onnx(array).astype(port.dtype)
         for port, array in zip(imported.inputs, ours, strict=True)
     }
+    for value in session.get_inputs():  # that nothing reads
+        if value.name not in known:
+            shape = [size if isinstance(size, int) else 1 for size in value.shape]
+            theirs[value.name] = np.zeros(shape, np.float32)
     wanted = session.run([port.name for port in imported.outputs], theirs)
     found = network.predict_on_batch(ours if len(ours) > 1 else ours[0])
     found = list(found) if isinstance(found, (list, tuple)) else [found]

@@ -191,3 +191,11 @@ def test_a_keras_model_comes_back_from_its_onnx_export(tmp_path: Path) -> None:
     assert np.allclose(back.predict_on_batch(x), wanted, atol=1e-5)
     kinds = kinds_of(import_onnx(path))
     assert "permute" not in kinds and "opaque" not in kinds and "upsample" in kinds
+
+
+def test_inputs_that_nothing_reads_are_left_out() -> None:
+    """tf2onnx leaves them behind where it folded constants."""
+    nodes = [node("Conv", "x w", "c"), node("Relu", "c", "y")]
+    inputs = {"left/y:0": (1, 1, 1, 3), "x": ("n", 3, 6, 5)}
+    given = model(nodes, inputs, {"w": weights(4, 3, 3, 3)})
+    assert [tensor.name for tensor in quantkeras.from_onnx(given).inputs] == ["x"]

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from sanitize import read_keras, write_onnx
+from sanitize.onnx_errors import OnnxError
+
 from ..errors import QuantizationError
 from .onnx_export import check_onnx, save_onnx
 from .onnx_options import OnnxOptions
@@ -57,7 +60,11 @@ def export_float(
         opset = options.opset or DEFAULT_OPSET
         functional.export(str(place), format="onnx", opset_version=opset, verbose=False)
         found = onnx.load(place)
-    _name_outputs(found, functional)
+    lost = _lost_constants(found, functional)
+    if lost:
+        found = _written_here(functional, lost, opset)
+    else:
+        _name_outputs(found, functional)
     check_onnx(found)
     if path is not None:
         save_onnx(found, path)
@@ -89,6 +96,33 @@ def _called(model: keras.Model) -> keras.Model:
         zeros = [np.zeros(shape, x.dtype) for shape, x in zip(shapes, model.inputs, strict=True)]
         model(keras.tree.pack_sequence_as(model.input, zeros), training=False)
     return model
+
+
+def _lost_constants(found: onnx.ModelProto, model: Any) -> list[str]:
+    """Drop inputs that the model does not have; returns the names of those that are read.
+
+    tf2onnx makes inputs of the mean and variance of Normalization layers, without their values.
+    """
+    own = {tensor.name for tensor in getattr(model, "inputs", ())}
+    kept = [entry for entry in found.graph.input if entry.name in own]
+    if len(kept) < len(own):
+        return []  # they have other names
+    others = {entry.name for entry in found.graph.input} - own
+    del found.graph.input[:]
+    found.graph.input.extend(kept)
+    return sorted(others & {name for node in found.graph.node for name in node.input})
+
+
+def _written_here(model: Any, lost: list[str], opset: int) -> onnx.ModelProto:
+    """The model by this project's own writer, which knows the layers that lose constants."""
+    try:
+        return write_onnx(
+            read_keras(model), input_layout="nhwc", output_layout="nhwc", opset=max(opset, 17)
+        )
+    except OnnxError as error:
+        raise QuantizationError(
+            f"Keras's exporter loses the constants {', '.join(lost)}, and without it: {error}"
+        ) from error
 
 
 def _name_outputs(found: onnx.ModelProto, model: Any) -> None:

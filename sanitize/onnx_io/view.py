@@ -73,11 +73,12 @@ class OnnxGraph:
         if graph.sparse_initializer:
             name = graph.sparse_initializer[0].values.name
             raise OnnxError(f"the constant '{name}' is sparse; store it as a dense initializer")
-        # Before IR version 4 initializers had to be listed as inputs, and many files still do.
-        self.inputs = tuple(
-            _declared(value) for value in graph.input if value.name not in self.constants
-        )
         self.outputs = tuple(value.name for value in graph.output)
+        # Before IR version 4 initializers had to be listed as inputs, and many files still do;
+        # tf2onnx leaves inputs behind that nothing reads any more.
+        read = {*self.outputs, *(name for node in graph.node for name in node.input)}
+        free = [value for value in graph.input if value.name not in self.constants]
+        self.inputs = tuple(_declared(value) for value in free if value.name in read)
         nodes = [_wrapped(proto, position) for position, proto in enumerate(graph.node)]
         self.keep_nodes(nodes)
 

@@ -176,3 +176,15 @@ def test_the_command(tmp_path: Any, capsys: Any) -> None:
     assert json.loads((tmp_path / "float.encodings").read_text())["version"] == "2.0.0"
     assert main(["export", "-m", f"{tmp_path}/net.txt"]) == 2
     assert main(["export", "-m", f"{tmp_path}/net.qkp", "-o", f"{tmp_path}/net.h5"]) == 2
+
+
+def test_a_normalization_keeps_its_constants():
+    """Keras's exporter makes inputs of them."""
+    image = keras.Input((4, 4, 3), name="image")
+    x = keras.layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])(image)
+    model = keras.Model(image, keras.layers.Conv2D(2, 3, name="scores")(x))
+    exported = export_onnx(model)
+    assert [entry.name for entry in exported.graph.input] == ["image"]
+    pictures = np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype(np.float32)
+    (found,) = run_onnx(exported, {"image": pictures}).values()
+    np.testing.assert_allclose(found, model.predict(pictures, verbose=0), atol=1e-5)
