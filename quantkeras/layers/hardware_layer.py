@@ -31,8 +31,8 @@ from .weight_quantizer import grid_above
 
 Tensor = Any
 
-WIDEST_ACCUMULATOR = 2.0**31
-"""Accumulators have at most 32 bits."""
+WIDEST_ACCUMULATOR = 2.0**52
+"""Beyond what any carrier holds exactly."""
 
 
 class HardwareLayer(FunctionStage, keras.layers.Layer):
