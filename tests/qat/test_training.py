@@ -91,7 +91,7 @@ def test_training_through_tables_lowers_the_loss_and_stays_exact(mode: str) -> N
     table = np.array(layer.numbers().table)
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(True))
     losses = model.fit(X, Y, batch_size=16, epochs=15, verbose=0).history["loss"]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < (0.9 if mode == "frozen" else 0.8) * losses[0]
     assert (np.array(layer.alpha) != alpha).all()
     assert (np.array(layer.numbers().table) != table).any()
     moved = [path for path, value in _ranges(model).items() if (value != ranges[path]).any()]
