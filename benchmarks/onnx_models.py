@@ -93,6 +93,7 @@ def _import_difference(model: Any, network: Any, images: Any) -> float:
         proto.graph.output.append(onnx.ValueInfoProto(name=compared))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     wanted = session.run([compared], {port.name: port.to_onnx(images)})[0].ravel()
     if kept is None:

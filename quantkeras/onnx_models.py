@@ -67,6 +67,8 @@ def difference_to_onnx(network: Any, imported: OnnxImport, proto: Any, seed: int
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Its optimizer has faults (a Pad in front of a MaxPool becomes other pads): see export/.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     known = {port.name for port in imported.inputs}
     declared = [value for value in session.get_inputs() if value.name in known]

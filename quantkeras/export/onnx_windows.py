@@ -29,9 +29,22 @@ def emit_max_pool(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
         x, pads = pad_map(builder, x, pads, lowest), NO_PADS
     if not operator:
         return _pooled(builder, x, window, "Max")
+    if any(node.op_type == "Pad" and node.output[0] == x.name for node in builder.nodes):
+        x = _apart(builder, x)
     attributes = window_attributes(window, pads)
     shape = (*window.output_size(height_width), x.shape[2])
     return x._replace(name=builder.node("MaxPool", [x.name], **attributes), shape=shape)
+
+
+def _apart(builder: GraphBuilder, x: Tensor) -> Tensor:
+    """The same, behind a Clip that clips nothing.
+
+    onnxruntime 1.31 makes zeros that a Pad puts in front of a MaxPool into pads of the pooling,
+    which never win where the zeros would (Pad_Fusion, found at every level but "disabled").
+    """
+    limits = np.finfo(x.dtype) if np.dtype(x.dtype).kind == "f" else np.iinfo(x.dtype)
+    ends = [builder.constant(end, x.dtype) for end in (limits.min, limits.max)]
+    return x._replace(name=builder.node("Clip", [x.name, *ends]))
 
 
 def emit_average_pool(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:

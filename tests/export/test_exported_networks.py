@@ -192,3 +192,26 @@ def test_imported_resnet20_is_exact_on_all_images(shared_dir: Any) -> None:
     program = convert(quantized)
     (entry,) = program.inputs
     assert_equals_program(program, {entry.name: x}, every_integer=False)
+
+
+@pytest.mark.parametrize("form", ["integer", "qdq", "qoperator"])
+def test_zeros_in_front_of_a_max_pool_win_over_what_is_negative(form: str) -> None:
+    """onnxruntime's optimizer makes pads of the pooling of them, if nothing stands between."""
+    image = keras.Input((6, 6, 2), name="image")
+    x = keras.layers.Conv2D(3, 1, use_bias=False, name="conv")(image)
+    x = keras.layers.MaxPooling2D(3, 2, name="pool")(keras.layers.ZeroPadding2D(1)(x))
+    scores = keras.layers.Dense(2, name="scores")(keras.layers.Flatten(name="flat")(x))
+    model = keras.Model(image, scores)
+    kernel = np.array(model.get_layer("conv").kernel)
+    model.get_layer("conv").kernel.assign(-np.abs(kernel))
+    x = np.random.default_rng(0).uniform(0.1, 1, (16, 6, 6, 2)).astype(np.float32)
+    params = QuantizationParams(per_tensor_activations=True)
+    program = convert(quantize(model, params, x))
+    exported = export_onnx(program, format=form)
+    wanted = program.predict(x)
+    for level in LEVELS:
+        (found,) = run_onnx(exported, {"image": x}, level).values()
+        if form == "integer":
+            np.testing.assert_array_equal(found, wanted)
+        else:
+            assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
