@@ -1,9 +1,9 @@
 """Accuracy after a short retraining, next to the float network trained as long.
 
     QUANTKERAS_DATA=... QUANTKERAS_SHARED=... python benchmarks/qat_accuracy.py
-        [--networks resnet20_jpeg resnet8] [--widths 4/4] [--steps 200] [--json FILE]
+        [--networks resnet20_jpeg resnet8] [--widths 4/4] [--ends all] [--steps 200] [--json FILE]
 
-All layers have the widths, the first and the last one and sums too (`ends all` of accuracy.py).
+Widths and ends are those of accuracy.py.
 Columns: the float network as it is, and after the same steps as the retrained ones; the quantized
 network with mse ranges; that after retraining; after adaptive rounding without labels; and that
 after retraining; the integer program of the last, which must choose as it does on every image.
@@ -28,12 +28,14 @@ BATCH = 128
 RATE = 5e-4
 FLOAT_RATES = (1e-3, 1e-4)
 HEADER = (
-    "network", "widths", "float", "float trained", "mse", "+ QAT", "adaround", "+ QAT", "program",
-    "equal", "goal", "seconds",
+    "network", "widths", "ends", "float", "float trained", "mse", "+ QAT", "adaround", "+ QAT",
+    "program", "equal", "goal", "seconds",
 )  # fmt: skip
 
 
-def row(name: str, widths: str, steps: int, data: dict[str, np.ndarray], shared: Path) -> dict:
+def row(
+    name: str, widths: str, ends: str, steps: int, data: dict[str, np.ndarray], shared: Path
+) -> dict:
     """All columns of one network at one choice of widths."""
     import keras
 
@@ -55,12 +57,13 @@ def row(name: str, widths: str, steps: int, data: dict[str, np.ndarray], shared:
         )
         return right(model)
 
-    found: dict[str, Any] = {"network": name, "widths": widths, "float": right(of.model)}
+    found: dict[str, Any] = {"network": name, "widths": widths, "ends": ends}
+    found["float"] = right(of.model)
     began = time.perf_counter()
-    quantized = quantize(of.model, settings(widths, "all", "channel", "mse"), calibration)
+    quantized = quantize(of.model, settings(widths, ends, "channel", "mse"), calibration)
     found["mse"] = right(quantized)
     found["mse qat"] = trained(quantized)
-    quantized = quantize(of.model, settings(widths, "all", "channel", "mse"), calibration)
+    quantized = quantize(of.model, settings(widths, ends, "channel", "mse"), calibration)
     adaround(quantized, calibration, num_samples=None)
     found["adaround"] = right(quantized)
     found["adaround qat"] = trained(quantized)
@@ -105,6 +108,7 @@ def main() -> None:
     parser = measuring.arguments(__doc__)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--widths", nargs="+", choices=tuple(WIDTHS), default=["4/4"])
+    parser.add_argument("--ends", choices=("8", "all"), default="all")
     parser.add_argument("--steps", type=int, default=200)
     chosen = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -113,7 +117,7 @@ def main() -> None:
     rows, figures = [], []
     for name in chosen.networks:
         for widths in chosen.widths:
-            found = row(name, widths, chosen.steps, data, shared)
+            found = row(name, widths, chosen.ends, chosen.steps, data, shared)
             figures.append(found)
             columns = (
                 "float", "float trained", "mse", "mse qat", "adaround", "adaround qat", "program",
@@ -123,6 +127,7 @@ def main() -> None:
                 (
                     name,
                     widths,
+                    chosen.ends,
                     *(f"{found[column]:.2f}" for column in columns),
                     "yes" if found["equal"] else "NO",
                     measuring.verdict(best - found["program"], 1.0),
