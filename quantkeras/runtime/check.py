@@ -209,7 +209,10 @@ def _checked(entry: ProgramInput, value: Any, quantized: bool) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise QuantizationError(f"input {name!r} is no regular array: {error}") from error
+        raise QuantizationError(
+            f"input {name!r} is no regular array: {error}. Several inputs are a list in the "
+            "program's order, or a dict by name; it has those that its layers read"
+        ) from error
     if array.dtype.kind not in "biuf":
         raise QuantizationError(f"input {name!r} holds {array.dtype}, not numbers; convert it")
     if array.size == 0:
