@@ -19,6 +19,7 @@ def network() -> Any:
     return resnet_v1(size=64, blocks=(1, 1, 2, 1), width=8, classes=10)
 
 
+@pytest.mark.slow
 def test_the_walk_through(network: Any, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.random.default_rng(1).normal(size=(8, 3, 64, 64)).astype(np.float32)
     found = tutorial.walk_through(network, x)

@@ -20,6 +20,7 @@ from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.weights import grid_value, scale_to_grid
 from ..numerics.windows import Pool
 from . import exact_ops as exact
+from .arguments import as_list, deserialized, is_list_of_shapes, per_channel
 from .element_function import ElementFunction
 from .function_stage import FunctionStage
 from .keras_arrays import FloatArrays, SimArrays
@@ -120,7 +121,7 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
     # -- state ---
 
     def build(self, input_shape: Any) -> None:
-        shapes = input_shape if _is_list_of_shapes(input_shape) else [input_shape]
+        shapes = input_shape if is_list_of_shapes(input_shape) else [input_shape]
         self._input_shapes = [tuple(shape)[1:] for shape in shapes]
         self._build_core(input_shape)
         output = self.compute_output_shape(input_shape)
@@ -165,7 +166,7 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
         return self.pool.area(fixed_shape(shape[:2], self.name))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        shapes = input_shape if _is_list_of_shapes(input_shape) else [input_shape]
+        shapes = input_shape if is_list_of_shapes(input_shape) else [input_shape]
         inner = output_shape(self.spec, [tuple(s)[1:] for s in shapes], self.core_channels())
         return (shapes[0][0], *inner)
 
@@ -344,24 +345,3 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
             "function": None if self.function is None else self.function.to_config(),
             "table_quantizer": keras.saving.serialize_keras_object(self.table_quantizer),
         }
-
-
-def per_channel(lsb: Tensor) -> Tensor:
-    """The finest step of each channel, where steps differ by position as well."""
-    return ops.min(lsb, axis=tuple(range(len(lsb.shape) - 1))) if len(lsb.shape) > 1 else lsb
-
-
-def deserialized(value: Any) -> Any:
-    """A sub-layer from its config, or itself."""
-    if isinstance(value, Mapping):
-        return keras.saving.deserialize_keras_object(dict(value))
-    return value
-
-
-def as_list(inputs: Any) -> list[Any]:
-    """The tensors of a call as a list."""
-    return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-
-
-def _is_list_of_shapes(shape: Any) -> bool:
-    return bool(shape) and isinstance(shape[0], list | tuple)

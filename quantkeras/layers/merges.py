@@ -10,7 +10,8 @@ from keras import ops
 
 from ..numerics.layer import LayerSpec
 from . import exact_ops as exact
-from .hardware_layer import HardwareLayer, per_channel
+from .arguments import per_channel
+from .hardware_layer import HardwareLayer
 from .quantizers import PACKAGE
 from .weighted_layer import FLOAT32_LIMIT
 

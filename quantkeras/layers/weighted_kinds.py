@@ -13,7 +13,7 @@ from sanitize.shapes import transpose_output
 
 from ..numerics.layer import LayerSpec
 from ..numerics.windows import Window
-from .hardware_layer import per_channel
+from .arguments import per_channel
 from .quantizers import PACKAGE
 from .weighted_layer import WeightedLayer
 

@@ -11,7 +11,8 @@ from keras import ops
 
 from ..numerics.layer import LayerParams
 from . import exact_ops as exact
-from .hardware_layer import HardwareLayer, deserialized
+from .arguments import deserialized
+from .hardware_layer import HardwareLayer
 from .numbers import LayerNumbers
 from .weight_quantizer import WeightQuantizer
 
