@@ -145,3 +145,15 @@ def networks(longest: int = 8) -> st.SearchStrategy[Network]:
         st.sampled_from([1, 1, 2, 3]),
         st.integers(0, 999),
     )
+
+
+#: Strategies for the bits and formats of QuantizationParams, narrow and wide ones.
+WIDTHS = {
+    "weight_bits": st.sampled_from([2, 4, 8, 8, 16]),
+    "activation_bits": st.sampled_from([3, 4, 8, 8, 16]),
+    "output_bits": st.sampled_from([4, 8, 8, 16]),
+    "per_tensor_activations": st.booleans(),
+    "last_output_bits": st.sampled_from([None, None, 8, 16]),
+    "input_bits": st.sampled_from([4, 8, 8, 16]),
+    "scale_bits": st.sampled_from([1, 4, 8, 8, 16]),
+}

@@ -11,7 +11,7 @@ import pytest
 from exactness import as_numpy, assert_exact, without_tail
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
-from random_networks import Network, networks
+from random_networks import WIDTHS, Network, networks
 
 from quantkeras.api import quantize
 from quantkeras.calibration.float_view import float_view
@@ -23,13 +23,7 @@ from sanitize.keras_io import read_keras
 
 PARAMS = st.builds(
     QuantizationParams,
-    weight_bits=st.sampled_from([2, 4, 8, 8, 16]),
-    activation_bits=st.sampled_from([3, 4, 8, 8, 16]),
-    output_bits=st.sampled_from([4, 8, 8, 16]),
-    per_tensor_activations=st.booleans(),
-    last_output_bits=st.sampled_from([None, None, 8, 16]),
-    input_bits=st.sampled_from([4, 8, 8, 16]),
-    scale_bits=st.sampled_from([1, 4, 8, 8, 16]),
+    **WIDTHS,
     weight_range=st.sampled_from(["minmax", "mse"]),
     ranges=st.sampled_from(["frozen", "frozen", "moving", "learned"]),
 )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 from onnx_running import LEVELS, assert_equals_program, channels_first, run_onnx
-from random_networks import Network, networks
+from random_networks import WIDTHS, Network, networks
 
 from model_zoo import resnet8
 from model_zoo.demo_data import cifar10_demo
@@ -23,13 +23,7 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 PARAMS = st.builds(
     QuantizationParams,
-    weight_bits=st.sampled_from([2, 4, 8, 8, 16]),
-    activation_bits=st.sampled_from([3, 4, 8, 8, 16]),
-    output_bits=st.sampled_from([4, 8, 8, 16]),
-    per_tensor_activations=st.booleans(),
-    last_output_bits=st.sampled_from([None, None, 8, 16]),
-    input_bits=st.sampled_from([4, 8, 8, 16]),
-    scale_bits=st.sampled_from([1, 4, 8, 8, 16]),
+    **WIDTHS,
 )
 
 
