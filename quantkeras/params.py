@@ -198,7 +198,7 @@ class QuantizationParams:
     input_bits: int = 8
     scale_bits: int = 8
     buffer_bits: int = 32
-    last_weight_bits: int | None = None
+    last_weight_bits: int | None = 8
     last_output_bits: int | None = None
     weight_range: str = "minmax"
     observer: str = "minmax"

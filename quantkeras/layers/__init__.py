@@ -3,6 +3,7 @@
 from .element_function import ElementFunction
 from .hardware_layer import HardwareLayer
 from .inventory import choose_carriers, quantizers_of
+from .live_batchnorm import LiveBatchNorm
 from .merges import (
     ElementwiseLayer,
     QuantizedAdd,
@@ -38,6 +39,7 @@ __all__ = [
     "HardwareLayer",
     "InputQuantizer",
     "LayerNumbers",
+    "LiveBatchNorm",
     "OutputQuantizer",
     "QuantizedActivation",
     "QuantizedAdd",

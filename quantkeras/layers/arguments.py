@@ -17,9 +17,14 @@ def per_channel(lsb: Tensor) -> Tensor:
 
 
 def deserialized(value: Any) -> Any:
-    """A sub-layer from its config, or itself."""
+    """A sub-layer from its config, or itself.
+
+    The layer that owns it builds it, so that the paths of its variables begin with that layer's
+    name: optimizers tell variables apart by their paths.
+    """
     if isinstance(value, Mapping):
-        return keras.saving.deserialize_keras_object(dict(value))
+        config = {key: entry for key, entry in value.items() if key != "build_config"}
+        return keras.saving.deserialize_keras_object(config)
     return value
 
 

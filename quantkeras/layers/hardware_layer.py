@@ -263,16 +263,22 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
 
     def _run(self, numbers: LayerNumbers, xs: Sequence[Tensor], training: bool | None) -> Tensor:
         """Integers; without an output quantizer the accumulator, dequantized."""
-        carrier = "float32" if training else self.carrier
-        pool_carrier = "float64" if self.sums_in_float64 else carrier
-        rescale_carrier = "float32" if training else self.rescale_carrier
-        arrays = SimArrays(carrier, pool_carrier, rescale_carrier)
+        arrays = self._arrays(numbers, training)
         y = run_layer(self.spec, self._params(numbers), xs, arrays)
         if training and self.function is not None:
             return self._trained_function(y, numbers)
         if self.output_quantizer is not None:
             return y
         return ops.cast(y * ops.cast(numbers.gain, y.dtype), "float32")
+
+    def _arrays(self, numbers: LayerNumbers, training: bool | None) -> SimArrays:
+        """What computes a call; everything in float32 while training."""
+        del numbers
+        if training:
+            pool_carrier = "float64" if self.sums_in_float64 else "float32"
+            return SimArrays("float32", pool_carrier, "float32")
+        pool_carrier = "float64" if self.sums_in_float64 else self.carrier
+        return SimArrays(self.carrier, pool_carrier, self.rescale_carrier)
 
     def soft_call(self, inputs: Any) -> Tensor:
         """What a training step computes, with its gradients; ranges stay where they are."""

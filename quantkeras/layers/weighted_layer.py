@@ -13,6 +13,8 @@ from ..numerics.layer import LayerParams
 from . import exact_ops as exact
 from .arguments import deserialized
 from .hardware_layer import HardwareLayer
+from .keras_arrays import SimArrays
+from .live_batchnorm import LiveBatchNorm, NormalizingArrays
 from .numbers import LayerNumbers
 from .weight_quantizer import WeightQuantizer
 
@@ -31,8 +33,9 @@ class WeightedLayer(HardwareLayer):
     weight_quantizer: a WeightQuantizer (or its config); explicit_padding: ((top, bottom),
     (left, right)) in place of the stock padding; has_pad_value: the layer has a weight
     ``pad_value`` (c_in,), values, not zero, that stand around the input (they come from an input
-    offset folded into the layer). carrier: ``"float32"`` or ``"float64"``, the type that carries
-    the integer accumulator; :meth:`fit_weights` chooses it.
+    offset folded into the layer). batchnorm: a LiveBatchNorm (or its config) between product and
+    bias, None if it is folded for good. carrier: ``"float32"`` or ``"float64"``, the type that
+    carries the integer accumulator; :meth:`fit_weights` chooses it.
 
     In float32 every partial sum stays below 2**24 by construction: the bias takes at most 2**22,
     and should training bring ``sum |w| max |x|`` of a channel above the rest, its weight step is
@@ -45,6 +48,7 @@ class WeightedLayer(HardwareLayer):
         weight_quantizer: WeightQuantizer | Mapping[str, Any] | None = None,
         explicit_padding: Sequence[Sequence[int]] | None = None,
         has_pad_value: bool = False,
+        batchnorm: LiveBatchNorm | Mapping[str, Any] | None = None,
         carrier: str = "float32",
         **kwargs: Any,
     ) -> None:
@@ -57,6 +61,7 @@ class WeightedLayer(HardwareLayer):
             (top, bottom), (left, right) = explicit_padding
             self.explicit_padding = ((int(top), int(bottom)), (int(left), int(right)))
         self.has_pad_value = has_pad_value
+        self.batchnorm = deserialized(batchnorm)
 
     # -- what the subclasses say: the layout of the kernel ---
 
@@ -94,15 +99,27 @@ class WeightedLayer(HardwareLayer):
             self.pad_value = self.add_weight(
                 name="pad_value", shape=(input_shape[-1],), initializer="zeros", trainable=False
             )
+        if self.batchnorm is not None and not self.batchnorm.built:
+            self.batchnorm.build((channels,))
         if not self.weight_quantizer.built:
             self.weight_quantizer.build((int(np.prod(self.kernel.shape)) // channels, channels))
 
     def _build_gain(self, channels: int) -> None:
         """The gain is the weight quantizer's."""
 
+    def flat_kernel(self) -> Tensor:
+        """The float kernel that is quantized, output channels last."""
+        flat = self.channel_last(ops.convert_to_tensor(self.kernel))
+        return flat if self.batchnorm is None else flat * self.batchnorm.ratio()
+
+    def folded_bias(self) -> Tensor:
+        """The float bias that is quantized, (c,)."""
+        bias = ops.convert_to_tensor(self.bias)
+        return bias if self.batchnorm is None else self.batchnorm.folded_bias(bias)
+
     def fit_weights(self) -> None:
         """Set the weight ranges for the present kernel."""
-        kernel = ops.convert_to_numpy(self.channel_last(ops.convert_to_tensor(self.kernel)))
+        kernel = ops.convert_to_numpy(self.flat_kernel())
         self.weight_quantizer.fit(kernel, self.pool_area)
         self.choose_carriers()
 
@@ -162,11 +179,12 @@ class WeightedLayer(HardwareLayer):
 
     def numbers(self, training: bool | None = False) -> LayerNumbers:
         numbers = super().numbers(training)
-        flat = self.channel_last(ops.convert_to_tensor(self.kernel))
-        kernel = self.kernel_shaped(self.weight_quantizer.integers(flat, numbers.step))
-        numbers.qkernel = self.core_kernel(kernel)
+        kernel = self.weight_quantizer.integers(self.flat_kernel(), numbers.step)
+        numbers.qkernel = self.core_kernel(self.kernel_shaped(kernel))
         if self.bias is not None:
-            bias = self.bias / (numbers.step * numbers.lsb)
+            normalized = training and self.batchnorm is not None
+            bias = self.bias if normalized else self.folded_bias()
+            bias = bias / (numbers.step * numbers.lsb)
             numbers.qbias = exact.round_through(bias, -WIDE_BIAS_LIMIT, WIDE_BIAS_LIMIT)
         if self.has_pad_value:
             source = self.input_formats[0]
@@ -177,6 +195,11 @@ class WeightedLayer(HardwareLayer):
             rounded = ops.clip(exact.round_half_up(self.pad_value / lsb), low, high) * lsb
             numbers.qpad_value = ops.stop_gradient(rounded)
         return numbers
+
+    def _arrays(self, numbers: LayerNumbers, training: bool | None) -> SimArrays:
+        if training and self.batchnorm is not None:
+            return NormalizingArrays(self.batchnorm, numbers.step)
+        return super()._arrays(numbers, training)
 
     def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
         """Input channels are summed, so they are aligned to the finest of them: a scalar."""
@@ -195,7 +218,8 @@ class WeightedLayer(HardwareLayer):
         floor = None
         if self.bias is not None:
             limit = BIAS_LIMIT if self.carrier == "float32" else WIDE_BIAS_LIMIT
-            floor = ops.stop_gradient(ops.abs(self.bias) / (lsb * (limit * self.pool_area)))
+            bias = ops.abs(self.folded_bias())
+            floor = ops.stop_gradient(bias / (lsb * (limit * self.pool_area)))
         return self.weight_quantizer.gain(floor, unit)
 
     def _doubling(self, step: Tensor, lsb: Tensor, input_lsb: Tensor) -> Tensor:
@@ -204,8 +228,8 @@ class WeightedLayer(HardwareLayer):
         The sums are of integers in float64, so exact in any order. With the step doubled j times
         the integers are at most half a unit above their 2**j-th part each.
         """
-        kernel = ops.abs(ops.stop_gradient(ops.convert_to_tensor(self.kernel)))
-        flat = exact.round_half_up(self.channel_last(kernel) / ops.stop_gradient(step))
+        kernel = ops.abs(ops.stop_gradient(self.flat_kernel()))
+        flat = exact.round_half_up(kernel / ops.stop_gradient(step))
         wide = "float64" if exact.float64_available() else "float32"
         area = 1 if self.sums_in_float64 else self.pool_area
         largest = ops.cast(input_lsb * float(self.input_formats[0].largest * area), wide)
@@ -229,8 +253,8 @@ class WeightedLayer(HardwareLayer):
 
     def float_params(self) -> LayerParams:
         params = super().float_params()
-        params.weights = self.core_kernel(ops.convert_to_tensor(self.kernel))
-        params.bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        params.weights = self.core_kernel(self.kernel_shaped(self.flat_kernel()))
+        params.bias = None if self.bias is None else self.folded_bias()
         params.pad_value = self.pad_value if self.has_pad_value else None
         return params
 
@@ -252,8 +276,7 @@ class WeightedLayer(HardwareLayer):
 
     def _follow_ranges(self, inputs: Any) -> None:
         if self.weight_quantizer.range_mode == "moving":
-            kernel = self.channel_last(ops.convert_to_tensor(self.kernel))
-            self.weight_quantizer.follow(kernel, self.pool_area)
+            self.weight_quantizer.follow(self.flat_kernel(), self.pool_area)
         super()._follow_ranges(inputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -262,5 +285,6 @@ class WeightedLayer(HardwareLayer):
             "weight_quantizer": keras.saving.serialize_keras_object(self.weight_quantizer),
             "explicit_padding": self.explicit_padding,
             "has_pad_value": self.has_pad_value,
+            "batchnorm": keras.saving.serialize_keras_object(self.batchnorm),
             "carrier": self.carrier,
         }

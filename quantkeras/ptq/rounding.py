@@ -25,6 +25,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from ..errors import QuantizationError
 from ..layers import WeightedLayer
 from ..progress import progress_bar
 from ..text_tables import plain_table
@@ -109,7 +110,8 @@ def adaround(
     in place of ``correct_bias``. ``calibrate`` afterwards would choose the steps of the weights
     anew, and round them to the nearest again.
 
-    Raises QuantizationError for a model without quantized layers and for bad samples.
+    Raises QuantizationError for a model without quantized layers or with live batch
+    normalizations, and for bad samples.
     """
     report = round_adaptively(model, samples, iterations, num_samples, sweeps, seed)
     if verbose:
@@ -127,6 +129,10 @@ def round_adaptively(
 ) -> RoundingReport:
     """:func:`adaround`, with the report."""
     graph = quantized_graph(model)
+    if any(getattr(node.attrs.get("layer"), "batchnorm", None) is not None for node in graph):
+        raise QuantizationError(
+            f"model {model.name!r} has live batch normalizations; call fold_batchnorm first"
+        )
     floats = float_parameters(graph)
     entries: list[RoundingResult] = []
     wishes: dict[int, Array] = {}

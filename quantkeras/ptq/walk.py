@@ -169,8 +169,7 @@ def core_values(layer: WeightedLayer, x: Any, params: LayerParams) -> Any:
 def quantized_params(layer: WeightedLayer) -> LayerParams:
     """The weights that the integers of a layer stand for, as values, for :func:`core_values`."""
     numbers = layer.numbers()
-    flat = layer.channel_last(ops.convert_to_tensor(layer.kernel))
-    integers = layer.weight_quantizer.integers(flat, numbers.step)
+    integers = layer.weight_quantizer.integers(layer.flat_kernel(), numbers.step)
     weights = layer.core_kernel(layer.kernel_shaped(integers * numbers.step))
     bias = None if numbers.qbias is None else numbers.qbias * (numbers.step * numbers.lsb)
     return LayerParams(weights=weights, bias=bias, pad_value=numbers.qpad_value)

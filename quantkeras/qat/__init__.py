@@ -1,5 +1,6 @@
 """Quantization-aware training: plain `fit`, with callbacks and a distilling model at hand."""
 
+from .batchnorm import fold_batchnorm, live_batchnorm, reestimate_batchnorm
 from .distillation import Distiller
 from .oscillation import DampenOscillations, OscillationMeter
 from .progressive import ProgressiveBits
@@ -12,6 +13,9 @@ __all__ = [
     "FreezeRanges",
     "OscillationMeter",
     "ProgressiveBits",
+    "fold_batchnorm",
+    "live_batchnorm",
+    "reestimate_batchnorm",
     "retrain",
     "set_ranges",
 ]

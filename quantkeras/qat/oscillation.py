@@ -78,7 +78,7 @@ class _Damping(keras.regularizers.Regularizer):
     def __call__(self, kernel: Tensor) -> Tensor:
         quantizer = self.layer.weight_quantizer
         step = ops.stop_gradient(self.layer.numbers(True).step)
-        weights = self.layer.channel_last(ops.convert_to_tensor(kernel))
+        weights = self.layer.flat_kernel()
         resting = ops.stop_gradient(quantizer.integers(weights, step) * step)
         limit = quantizer.qmax * step
         distance = ops.sum(ops.square(ops.clip(weights, -limit, limit) - resting))

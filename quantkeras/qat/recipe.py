@@ -7,9 +7,12 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
+from .batchnorm import copy_folded, live_batchnorm, reestimate_batchnorm
 from .distillation import Distiller, ends_in_shares
 from .oscillation import DampenOscillations
 from .ranges import FreezeRanges, set_ranges
+
+BATCHNORMS = ("folded", "live")
 
 
 def retrain(
@@ -24,6 +27,7 @@ def retrain(
     learning_rate: float = 3e-4,
     steps_per_epoch: int | None = None,
     dampening: float | None = None,
+    batchnorm: str = "folded",
     **fit_options: Any,
 ) -> keras.callbacks.History:
     """Train a quantized classifier in place with plain `fit`; returns the history of `fit`.
@@ -33,23 +37,28 @@ def retrain(
     without labels. loss: for labels; None is the cross-entropy of class numbers. batch_size: of
     arrays; datasets have their own. steps_per_epoch: needed for datasets of unknown length.
     dampening: strength of DampenOscillations in the last third of the epochs, None for none.
+    batchnorm: "folded" trains the integers' own kernels; "live" normalizes batches while training
+    (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them in the end.
     fit_options: the rest goes to `fit`.
 
     Ranges are learned, and from three epochs on frozen for the last third of them. Adam's learning
     rate falls from learning_rate to 0 along half a cosine.
 
-    Raises QuantizationError for a model without quantized layers, and if there is neither a label
-    nor a teacher.
+    Raises QuantizationError for a model without quantized layers, if there is neither a label nor
+    a teacher, and for an unknown ``batchnorm``.
     """
+    if batchnorm not in BATCHNORMS:
+        raise QuantizationError(f"batchnorm {batchnorm!r}: must be one of {', '.join(BATCHNORMS)}")
     arrays = y is not None or not _is_dataset(x)
     labelled = y is not None if arrays else _has_labels(x)
     if not labelled and teacher is None:
         raise QuantizationError("retrain needs labels, or the float model as a teacher")
     steps = steps_per_epoch or _steps(x, batch_size if arrays else None)
     set_ranges(model, "learned")
-    learner = model
+    student = live_batchnorm(model, x) if batchnorm == "live" else model
+    learner = student
     if teacher is not None:
-        learner = Distiller(model, teacher, weight=0.5 if labelled else 1.0)
+        learner = Distiller(student, teacher, weight=0.5 if labelled else 1.0)
     if labelled and loss is None:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_shares(model))
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs)
@@ -63,7 +72,10 @@ def retrain(
         fit_options["batch_size"] = batch_size
     else:
         fit_options = {"shuffle": False, "steps_per_epoch": steps_per_epoch, **fit_options}
-    return learner.fit(x, y, epochs=epochs, callbacks=callbacks, **fit_options)
+    history = learner.fit(x, y, epochs=epochs, callbacks=callbacks, **fit_options)
+    if student is not model:
+        copy_folded(reestimate_batchnorm(student, x), model)
+    return history
 
 
 def _is_dataset(x: Any) -> bool:
