@@ -1,12 +1,12 @@
-"""Accuracy without labels, method by method, and the accuracy of the integer program beside it.
+"""Accuracy method by method, and the accuracy of the integer program beside it.
 
-    python benchmarks/accuracy.py [--networks resnet8 ...] [--widths 4/4 ...] [--json FILE]
-                                  [--markdown FILE]
+    python benchmarks/accuracy.py [--networks resnet8 ...] [--widths 4/4 ...] [--epochs 1 5]
+                                  [--json FILE] [--markdown FILE]
 
-Widths are `weights / activations`. `ends 8`: the first layer's weights and outputs without an
-activation have 8 bits, as quantkeras does by default; `all`: they have as few as the others, as
-AIMET counts. Weights have one step per output channel; `per tensor` and `per channel` are the
-formats of the activations, whose steps are always powers of two. The last layer gives its
+Widths are `weights / activations`. `ends 8`: weights of the first and the last layer and outputs
+without an activation have 8 bits, as quantkeras does by default; `all`: they have as few as the
+others, as AIMET counts. Weights have one step per output channel; `per tensor` and `per channel`
+are the formats of the activations, whose steps are always powers of two. The last layer gives its
 accumulator.
 
 Networks, by name:
@@ -14,12 +14,15 @@ Networks, by name:
   resnet20_jpeg  models/resnet20_cifar10_jpeg.onnx, on the 2,000 JPEG images
   resnet20       models/resnet20_cifar10.onnx, on the 2,000 JPEG images and on the lossless ones
   mobilenet      the package's own small MobileNetV2
+  shufflenet     the package's own small ShuffleNetV2
 All are calibrated on images of data/cifar10_jpeg_calib1024.npz, without labels, and tested on
 data/cifar10_jpeg_eval2000.npz of QUANTKERAS_SHARED; QUANTKERAS_SHARED is needed.
 
 Columns: the float network; ranges min-max and mse; mse with corrected biases; the same after
-equalization; adaptive rounding (layer by layer); its integer program. A program is equal if it
-chooses the same class for every image.
+equalization; adaptive rounding (layer by layer); its integer program. With --epochs: `quantkeras.
+retrain` from mse for so many epochs of the 50,000 JPEG training images (in QUANTKERAS_DATA),
+mirrored and shifted at random, the float network as teacher; and the program of the last of these.
+A program is equal if it chooses the same class as its Keras model for every image.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +40,11 @@ import measuring
 import numpy as np
 from measuring import report
 
-NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet")
+NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet", "shufflenet")
 WIDTHS = {"8/8": (8, 8), "6/6": (6, 6), "4/8": (4, 8), "4/4": (4, 4)}
 BATCH = 250
+RATE = 5e-4
+"""Learning rate of retraining."""
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 GOALS = {"8/8": 0.5, "6/6": 0.5, "4/8": 1.0}
@@ -66,7 +71,7 @@ def normalized(images: np.ndarray) -> np.ndarray:
 
 def subject(name: str, shared: Path) -> Subject:
     """The network of that name with its test images."""
-    from model_zoo import mobilenet_tiny
+    from model_zoo import mobilenet_tiny, shufflenet
     from quantkeras import from_onnx, load_model
 
     jpeg = np.load(shared / "data" / "cifar10_jpeg_eval2000.npz")
@@ -75,6 +80,8 @@ def subject(name: str, shared: Path) -> Subject:
         return Subject(load_model(shared / "models" / "resnet8.h5"), np.float32, tests)
     if name == "mobilenet":
         return Subject(mobilenet_tiny.load(), np.float32, tests)
+    if name == "shufflenet":
+        return Subject(shufflenet.load(), np.float32, tests)
     if name == "resnet20":
         lossless = np.load(shared / "data" / "cifar10_lossless_part.npz")
         tests["lossless"] = (lossless["x_test"], lossless["y_test"].reshape(-1))
@@ -92,6 +99,7 @@ def settings(widths: str, ends: str, formats: str, ranges: str) -> Any:
         weight_bits=weights,
         activation_bits=activations,
         input_weight_bits=weights if everything else 8,
+        last_weight_bits=weights if everything else 8,
         output_bits=activations if everything else 8,
         per_tensor_activations=formats == "tensor",
         weight_range=ranges,
@@ -112,9 +120,11 @@ def accuracies(model: Any, of: Subject) -> dict[str, float]:
     }
 
 
-def row(of: Subject, equalized: Any, calibration: np.ndarray, how: tuple[str, str, str]) -> dict:
-    """All methods for one network and one choice of widths."""
-    from quantkeras import adaround, convert, correct_bias, quantize
+def row(
+    of: Subject, equalized: Any, calibration: np.ndarray, how: tuple[str, str, str]
+) -> dict[str, Any]:
+    """All methods without labels for one network and one choice of widths."""
+    from quantkeras import adaround, correct_bias, quantize
 
     squared, extremes = (settings(*how, ranges) for ranges in ("mse", "minmax"))
     found: dict[str, dict[str, float]] = {}
@@ -127,27 +137,75 @@ def row(of: Subject, equalized: Any, calibration: np.ndarray, how: tuple[str, st
     quantized = quantize(of.model, squared, calibration)
     wall, cpu = measuring.timed(lambda: adaround(quantized, calibration, num_samples=None))
     found["adaround"] = accuracies(quantized, of)
+    found["program"], equal = of_program(quantized, of)
+    return {"accuracy": found, "equal": equal, "seconds": wall, "cpu_seconds": cpu}
+
+
+def of_program(quantized: Any, of: Subject) -> tuple[dict[str, float], bool]:
+    """Accuracies of the integer program, and whether it chooses as the model on all images."""
+    from quantkeras import convert
+
     program = convert(quantized)
-    found["program"] = accuracies(_Quiet(program), of)
-    x = of.prepare(next(iter(of.tests.values()))[0])
-    same = choices(program.predict(x)) == choices(quantized.predict(x, BATCH, verbose=0))
-    return {"accuracy": found, "equal": bool(same.all()), "seconds": wall, "cpu_seconds": cpu}
+    found, equal = {}, True
+    for name, (images, labels) in of.tests.items():
+        x = of.prepare(images)
+        parts = [program.predict(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+        chosen = choices(np.concatenate(parts))
+        found[name] = 100 * float(np.mean(chosen == labels))
+        equal &= bool((chosen == choices(quantized.predict(x, BATCH, verbose=0))).all())
+    return found, equal
 
 
-class _Quiet:
-    """A program with the call of a Keras model."""
+def retrained(
+    of: Subject, calibration: np.ndarray, how: tuple[str, str, str], epochs: int
+) -> dict[str, Any]:
+    """Accuracies after retraining from mse for so many epochs, of model and program."""
+    import keras
 
-    def __init__(self, program: Any) -> None:
-        self.program = program
+    from quantkeras import quantize, retrain
 
-    def predict(self, x: np.ndarray, batch: int, verbose: int) -> np.ndarray:
-        del verbose
-        parts = [self.program.predict(x[i : i + batch]) for i in range(0, len(x), batch)]
-        return np.concatenate(parts)
+    quantized = quantize(of.model, settings(*how, "mse"), calibration)
+    keras.utils.set_random_seed(0)
+    wall, _ = measuring.timed(
+        lambda: retrain(
+            quantized,
+            training_images(of),
+            teacher=of.model,
+            epochs=epochs,
+            learning_rate=RATE,
+            verbose=0,
+        )
+    )
+    program, equal = of_program(quantized, of)
+    return {
+        "accuracy": {"model": accuracies(quantized, of), "program": program},
+        "equal": equal,
+        "seconds": wall,
+    }
+
+
+def training_images(of: Subject) -> Any:
+    """Batches of the JPEG training images, mirrored and shifted at random, and their labels."""
+    from model_zoo.datasets import load_cifar10
+    from model_zoo.training import AugmentedImages, Recipe
+
+    class Prepared(AugmentedImages):
+        def __getitem__(self, index: int) -> Test:
+            images, labels = super().__getitem__(index)
+            return of.prepare(images), labels
+
+    train, _ = load_cifar10(os.environ.get("QUANTKERAS_DATA"))
+    return Prepared(*train, Recipe(epochs=0))
 
 
 METHODS = ("min-max", "mse", "+ bias", "+ equalize", "adaround", "program")
-HEADER = ("widths", "ends", "formats per", "images", "float", *METHODS, "equal", "goal", "seconds")
+
+
+def header(epochs: Sequence[int]) -> tuple[str, ...]:
+    """The names of the columns."""
+    trained = [name for n in epochs for name in (f"QAT {n}", "program")]
+    front = ("widths", "ends", "formats per", "images", "float")
+    return (*front, *METHODS, *trained, "equal", "goal", "seconds")
 
 
 def rows_of(name: str, shared: Path, chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -163,7 +221,9 @@ def rows_of(name: str, shared: Path, chosen: argparse.Namespace) -> Iterator[dic
         for ends in chosen.ends:
             for formats in chosen.formats:
                 began = time.perf_counter()
-                found = row(of, equalized, calibration, (widths, ends, formats))
+                how = (widths, ends, formats)
+                found = row(of, equalized, calibration, how)
+                found["trained"] = [retrained(of, calibration, how, n) for n in chosen.epochs]
                 found |= {"widths": widths, "ends": ends, "formats": formats}
                 found |= {"float": float_accuracy, "network": name}
                 print(f"{name} {widths}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -190,7 +250,12 @@ def cells(found: dict[str, Any]) -> list[tuple[str, ...]]:
             images,
             f"{found['float'][images]:.2f}",
             *(f"{found['accuracy'][method][images]:.2f}" for method in METHODS),
-            "yes" if found["equal"] else "NO",
+            *(
+                f"{trained['accuracy'][name][images]:.2f}"
+                for trained in found["trained"]
+                for name in ("model", "program")
+            ),
+            "yes" if all(each["equal"] for each in (found, *found["trained"])) else "NO",
             goal(found, images),
             f"{found['seconds']:.0f}",
         )
@@ -198,9 +263,9 @@ def cells(found: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def markdown(name: str, rows: list[dict[str, Any]]) -> str:
+def markdown(name: str, names: Sequence[str], rows: list[dict[str, Any]]) -> str:
     """A table of one network."""
-    lines = [f"**{name}**", "", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    lines = [f"**{name}**", "", "| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for found in rows:
         lines += ["| " + " | ".join(line) + " |" for line in cells(found)]
     return "\n".join([*lines, ""])
@@ -215,6 +280,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--formats", nargs="+", choices=("channel", "tensor"), default=["channel", "tensor"]
     )
+    parser.add_argument("--epochs", type=int, nargs="+", default=[], help="retrain for so many")
     parser.add_argument("--calibration", type=int, default=1024, help="images (default: 1024)")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     return parser.parse_args()
@@ -227,16 +293,18 @@ def main() -> None:
     folder = os.environ.get("QUANTKERAS_SHARED")
     if folder is None:
         sys.exit("QUANTKERAS_SHARED must name the folder with models/ and data/")
-    figures, tables = {}, []
+    figures: dict[str, list[dict[str, Any]]] = {}
+    names = header(chosen.epochs)
     for name in chosen.networks:
-        rows = list(rows_of(name, Path(folder), chosen))
+        rows = figures[name] = []
+        for found in rows_of(name, Path(folder), chosen):
+            rows.append(found)
+            measuring.write_json(chosen.json, {"calibration": chosen.calibration, **figures})
         lines = [line for found in rows for line in cells(found)]
-        report(name, HEADER, lines, [f"{chosen.calibration} images to calibrate, no labels"])
-        figures[name] = rows
-        tables.append(markdown(name, rows))
+        report(name, names, lines, [f"{chosen.calibration} images to calibrate, no labels"])
         if chosen.markdown is not None:
+            tables = [markdown(network, names, known) for network, known in figures.items()]
             chosen.markdown.write_text("\n".join(tables), encoding="utf-8")
-        measuring.write_json(chosen.json, {"calibration": chosen.calibration, **figures})
     print(measuring.machine_line())
 
 

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,22 @@ def available() -> bool:
     return hasattr(tensorflow, "lite")
 
 
-def convert(model: Any, samples: np.ndarray) -> bytes:
-    """A Keras model with 8-bit integers inside and floats at its ends; samples: to calibrate."""
+def convert(model: Any, samples: np.ndarray | None) -> bytes:
+    """A Keras model with 8-bit integers inside and floats at its ends; samples: to calibrate.
+
+    Without samples all of it stays float.
+    """
     import tensorflow as tf
 
-    def batches() -> Iterator[list[np.ndarray]]:
+    def batches(samples: np.ndarray) -> Iterator[list[np.ndarray]]:
         for sample in samples:
             yield [sample[None].astype(np.float32)]
 
     with _silence():
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = batches
+        if samples is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = partial(batches, samples)
         return converter.convert()
 
 

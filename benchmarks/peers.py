@@ -1,11 +1,28 @@
-"""Accuracy without labels next to onnxruntime's own static quantizer, in one run.
+"""Accuracy without labels next to other quantizers, in one run.
 
-    QUANTKERAS_SHARED=... python benchmarks/peers.py [--networks resnet20_jpeg ...] [--json FILE]
+    QUANTKERAS_SHARED=... python benchmarks/peers.py [--networks resnet20_jpeg ...]
+        [--aimet PYTHON] [--ai-edge PYTHON] [--iterations 1000] [--json FILE]
 
-Both begin with the same float network and the same 256 images. onnxruntime: quantize_static, QDQ
-form, weights per channel, 8 or 4 bits, activations of 8 bits with a step and a zero point of any
-size, run by onnxruntime. quantkeras: activations with power-of-two steps, adaround, the integer
-program. Tested on the 2,000 JPEG images; networks are those of accuracy.py.
+All begin with the same float network and the same 256 images, and are tested on the 2,000 JPEG
+images; networks are those of accuracy.py. Widths are `weights / activations`; all layers have the
+same, the first and the last, too; weights have a step per channel. Columns:
+
+  onnxruntime   its static quantizer, QDQ form; activations of 8 bits
+  ai-edge       Google's ai-edge-quantizer, static, run by LiteRT; activations of 8 bits
+  AIMET         ranges by SQNR; then with AdaRound, `--iterations` steps a layer
+  quantkeras    ranges by squared error; then with adaround; the integer program of that
+
+A dash: the quantizer has no such widths, or is not there. AIMET and ai-edge-quantizer are never
+needed by quantkeras and have environments of their own, whose interpreters are given here:
+
+    python -m venv aimet; aimet/bin/pip install aimet-onnx==2.42.0
+    python -m venv ai_edge; ai_edge/bin/pip install ai-edge-quantizer ai-edge-litert tensorflow
+    python benchmarks/peers.py --aimet aimet/bin/python --ai-edge ai_edge/bin/python
+
+peer_....py have the settings of each. The second table is what each took in a process of its own,
+from the float network to the quantized one without imports: seconds, and peak of the resident
+memory beyond what there was before. Networks that began as ONNX are read as they are by
+onnxruntime and AIMET; the others as quantkeras exports them.
 """
 
 from __future__ import annotations
@@ -16,118 +33,79 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-import numpy as np
-from accuracy import Subject, choices, settings, subject
 from measuring import report
+from peer_runs import NETWORKS, WIDTHS, Contest, Quantizer, Run
 
-NETWORKS = ("resnet8", "resnet20_jpeg", "mobilenet")
-HEADER = ("network", "weights", "float", "onnxruntime", "quantkeras", "s", "s")
-BATCH = 250
-
-
-class Reader:
-    """The samples as onnxruntime's calibration asks for them, one batch at a time."""
-
-    def __init__(self, name: str, samples: np.ndarray) -> None:
-        self.batches = iter([{name: samples[i : i + 32]} for i in range(0, len(samples), 32)])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next batch, None at the end."""
-        return next(self.batches, None)
+SAMPLES = 256
+COST = ("network", "widths", "quantizer", "wall s", "CPU s", "added MB")
 
 
-def right(scores: list[np.ndarray], labels: np.ndarray) -> float:
-    """Per cent of the images whose class is found."""
-    return 100 * float(np.mean(choices(np.concatenate(scores)) == labels))
+def quantizers(aimet: str | None, ai_edge: str | None, iterations: int) -> dict[str, Any]:
+    """Who takes part: name -> (quantizer, its --adaround)."""
+    theirs = Quantizer("peer_aimet.py", "onnx", aimet)
+    ours = Quantizer("peer_quantkeras.py", "keras")
+    narrow = ("8/8", "4/8")
+    return {
+        "onnxruntime": (Quantizer("peer_onnxruntime.py", "onnx", widths=narrow), None),
+        "ai-edge": (Quantizer("peer_ai_edge.py", "tflite", ai_edge, narrow), None),
+        "AIMET": (theirs, None),
+        "AIMET AdaRound": (theirs, iterations),
+        "quantkeras": (ours, None),
+        "quantkeras adaround": (ours, 0),
+    }
 
 
-def onnxruntime_accuracy(
-    float_file: Path, bits: int, samples: np.ndarray, images: np.ndarray, labels: np.ndarray
-) -> tuple[float, float]:
-    """Accuracy and seconds of onnxruntime's way."""
-    import onnxruntime as ort
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = float_file.with_name("prepared.onnx")
-    quantized = float_file.with_name(f"quantized{bits}.onnx")
-    quant_pre_process(str(float_file), str(prepared))
-    name = ort.InferenceSession(str(prepared)).get_inputs()[0].name
-
-    def quantize() -> None:
-        quantize_static(
-            str(prepared),
-            str(quantized),
-            Reader(name, samples),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            weight_type=QuantType.QInt8 if bits == 8 else QuantType.QInt4,
-            activation_type=QuantType.QUInt8,
-        )
-
-    seconds, _ = measuring.timed(quantize)
-    session = ort.InferenceSession(str(quantized))
-    parts = [session.run(None, {name: images[i : i + BATCH]})[0] for i in _starts(images)]
-    return right(parts, labels), seconds
+def cells(run: Run | None) -> str:
+    """The accuracy of what a run made."""
+    return "-" if run is None else f"{run.accuracies['model']:.2f}"
 
 
-def quantkeras_accuracy(
-    of: Subject, bits: int, samples: np.ndarray, images: np.ndarray, labels: np.ndarray
-) -> tuple[float, float]:
-    """Accuracy of the integer program, and seconds to quantize and round."""
-    from quantkeras import adaround, convert, quantize
-
-    made: list[Any] = []
-
-    def run() -> None:
-        model = quantize(of.model, settings(f"{bits}/8", "8", "channel", "mse"), samples)
-        adaround(model, samples, num_samples=None)
-        made.append(model)
-
-    seconds, _ = measuring.timed(run)
-    program = convert(made[0])
-    return right([program.predict(images[i : i + BATCH]) for i in _starts(images)], labels), seconds
-
-
-def _starts(images: np.ndarray) -> range:
-    return range(0, len(images), BATCH)
+def cost(network: str, widths: str, name: str, run: Run) -> tuple[str, ...]:
+    """A line of the second table."""
+    wall, cpu = run.seconds()
+    return (network, widths, name, f"{wall:.1f}", f"{cpu:.1f}", f"{run.memory():.0f}")
 
 
 def main() -> None:
-    """Measure, print the table."""
+    """Measure, print the tables."""
     parser = measuring.arguments(__doc__)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--widths", nargs="+", choices=list(WIDTHS), default=list(WIDTHS))
+    parser.add_argument("--aimet", metavar="PYTHON", help="interpreter that has aimet-onnx")
+    parser.add_argument("--ai-edge", metavar="PYTHON", help="one that has ai-edge-quantizer")
+    parser.add_argument("--iterations", type=int, default=1000, help="of AIMET (default: 1000)")
+    parser.add_argument("--images", type=int, help="to test (default: all)")
     chosen = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    shared = Path(os.environ["QUANTKERAS_SHARED"])
-    from quantkeras import export_onnx
-
-    rows, figures = [], []
-    calibration = np.load(shared / "data" / "cifar10_jpeg_calib1024.npz")["x"][:256]
+    everybody = quantizers(chosen.aimet, chosen.ai_edge, chosen.iterations)
+    rows, costs, figures = [], [], []
     for network in chosen.networks:
-        of = subject(network, shared)
-        images, labels = of.prepare(of.tests["JPEG"][0]), of.tests["JPEG"][1]
-        samples = of.prepare(calibration)
-        plain = right([of.model.predict(images, BATCH, verbose=0)], labels)
         with tempfile.TemporaryDirectory() as folder:
-            float_file = Path(folder) / "float.onnx"
-            export_onnx(of.model, float_file)
-            for bits in (8, 4):
-                theirs, their_seconds = onnxruntime_accuracy(
-                    float_file, bits, samples.astype(np.float32), images.astype(np.float32), labels
-                )
-                ours, our_seconds = quantkeras_accuracy(of, bits, samples, images, labels)
+            contest = Contest(network, Path(folder), SAMPLES, chosen.images)
+            for widths in chosen.widths:
+                runs = {
+                    name: contest.run(quantizer, widths, adaround)
+                    for name, (quantizer, adaround) in everybody.items()
+                }
+                there = {name: run for name, run in runs.items() if run is not None}
+                program = there["quantkeras adaround"].accuracies["program"]
+                accuracies = (f"{contest.float_accuracy:.2f}", *map(cells, runs.values()))
+                rows.append((network, widths, *accuracies, f"{program:.2f}"))
+                costs += [cost(network, widths, name, run) for name, run in there.items()]
                 figures.append(
-                    {"network": network, "bits": bits, "float": plain, "onnxruntime": theirs,
-                     "quantkeras": ours, "seconds": [their_seconds, our_seconds]}
-                )  # fmt: skip
-                accuracies = (f"{value:.2f}" for value in (plain, theirs, ours))
-                seconds = (f"{value:.0f}" for value in (their_seconds, our_seconds))
-                rows.append((network, str(bits), *accuracies, *seconds))
-                print(*rows[-1], flush=True)
-    report("Without labels: onnxruntime and quantkeras", HEADER, rows)
+                    {
+                        "network": network,
+                        "widths": widths,
+                        "float": contest.float_accuracy,
+                        **{name: run.figures() for name, run in there.items()},
+                    }
+                )
+                settings = {"iterations": chosen.iterations, "images": len(contest.labels)}
+                measuring.write_json(chosen.json, {**settings, "peers": figures})
+    header = ("network", "widths", "float", *everybody, "program")
+    report("Without labels, next to other quantizers", header, rows)
+    report("What it took", COST, costs)
     print(measuring.machine_line())
-    measuring.write_json(chosen.json, {"peers": figures})
 
 
 if __name__ == "__main__":

@@ -93,9 +93,7 @@ def quantize_table(networks: list[str], rounds: int, samples: int, peer: bool) -
         lite = f"{other[name].median_wall:.2f}" if other[name].wall else "-"
         goal = QUANTIZE_GOALS[name]
         wall, cpu = found[name].median_wall, found[name].median_cpu
-        rows.append(
-            (name, f"{wall:.2f}", f"{cpu:.2f}", lite, f"{goal:g}", verdict(wall, goal))
-        )
+        rows.append((name, f"{wall:.2f}", f"{cpu:.2f}", lite, f"{goal:g}", verdict(wall, goal)))
         figures[name] = {"wall_s": wall, "cpu_s": cpu, "goal_s": goal}
         if other[name].wall:
             figures[name] |= {"litert_wall_s": other[name].median_wall}

@@ -7,12 +7,14 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
-from .batchnorm import copy_folded, live_batchnorm, reestimate_batchnorm
+from .batchnorm import copy_folded, live_batchnorm, normalizable, reestimate_batchnorm
 from .distillation import Distiller, ends_in_shares
 from .oscillation import DampenOscillations
 from .ranges import FreezeRanges, set_ranges
 
-BATCHNORMS = ("folded", "live")
+BATCHNORMS = ("auto", "folded", "live")
+LIVE_BATCH = 32
+"""Images in a batch whose statistics are good enough."""
 
 
 def retrain(
@@ -27,7 +29,7 @@ def retrain(
     learning_rate: float = 3e-4,
     steps_per_epoch: int | None = None,
     dampening: float | None = None,
-    batchnorm: str = "folded",
+    batchnorm: str = "auto",
     **fit_options: Any,
 ) -> keras.callbacks.History:
     """Train a quantized classifier in place with plain `fit`; returns the history of `fit`.
@@ -38,7 +40,8 @@ def retrain(
     arrays; datasets have their own. steps_per_epoch: needed for datasets of unknown length.
     dampening: strength of DampenOscillations in the last third of the epochs, None for none.
     batchnorm: "folded" trains the integers' own kernels; "live" normalizes batches while training
-    (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them in the end.
+    (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them in the end;
+    "auto" is "live" for models with convolutions, if arrays come in batches of 32 or more.
     fit_options: the rest goes to `fit`.
 
     Ranges are learned, and from three epochs on frozen for the last third of them. Adam's learning
@@ -55,7 +58,9 @@ def retrain(
         raise QuantizationError("retrain needs labels, or the float model as a teacher")
     steps = steps_per_epoch or _steps(x, batch_size if arrays else None)
     set_ranges(model, "learned")
-    student = live_batchnorm(model, x) if batchnorm == "live" else model
+    large = not arrays or batch_size >= LIVE_BATCH
+    live = batchnorm == "live" or (batchnorm == "auto" and large and normalizable(model))
+    student = live_batchnorm(model, x) if live else model
     learner = student
     if teacher is not None:
         learner = Distiller(student, teacher, weight=0.5 if labelled else 1.0)
@@ -73,7 +78,7 @@ def retrain(
     else:
         fit_options = {"shuffle": False, "steps_per_epoch": steps_per_epoch, **fit_options}
     history = learner.fit(x, y, epochs=epochs, callbacks=callbacks, **fit_options)
-    if student is not model:
+    if live:
         copy_folded(reestimate_batchnorm(student, x), model)
     return history
 
