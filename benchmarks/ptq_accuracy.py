@@ -84,6 +84,7 @@ def rows_of(
         params = QuantizationParams(
             input_weight_bits=first,
             weight_bits=weights,
+            last_weight_bits=weights,
             activation_bits=acts,
             per_tensor_activations=activations == "tensor",
             weight_range=weight_range,

@@ -179,7 +179,7 @@ def show(rows: Sequence[Row], settings: Settings) -> bool:
     reports = [row.report for row in rows if row.report is not None]
     exact = all(report.exact for report in reports)
     notes = [
-        "8/4/4: bits of the first layer's weights, of the other weights, of activations.",
+        "8/4/4: bits of the first and last layer's weights, of the other weights, of activations.",
         f"Accuracy on {settings.test_images:,} test images. Bytes: float32 weights, program file.",
     ]
     if exact:
