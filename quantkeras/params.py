@@ -84,6 +84,8 @@ _MODEL_CHECKS: dict[str, Check] = {
     "overrides": _overrides,
 }
 
+LAST_WEIGHT_BITS = 8
+
 _SHARED = (*_LAYER_CHECKS, "scale_bits", "buffer_bits")
 """The fields that LayerSettings takes over as they are."""
 
@@ -171,7 +173,7 @@ class QuantizationParams:
     output_bits: outputs of layers without one.
     last_output_bits: output of the last layer; None keeps its accumulator, dequantized.
     weight_bits, input_weight_bits, last_weight_bits: weights; those of the first layer, and of the
-      last (None: weight_bits), which suffer most from few bits.
+      last (None: 8, or weight_bits if these are more), which suffer most from few bits.
     per_tensor_activations: one format per activation, instead of one per channel.
     input_dtype: what the quantized model is fed. "uint8", "int8": integers as they are, format
       0 fractional bits. "float32": floats, quantized to input_bits at the door. "auto": what the
@@ -198,7 +200,7 @@ class QuantizationParams:
     input_bits: int = 8
     scale_bits: int = 8
     buffer_bits: int = 32
-    last_weight_bits: int | None = 8
+    last_weight_bits: int | None = None
     last_output_bits: int | None = None
     weight_range: str = "minmax"
     observer: str = "minmax"
@@ -233,8 +235,8 @@ class QuantizationParams:
         """
         names = (name, *source)
         values = {field: getattr(self, field) for field in _SHARED}
-        if last and self.last_weight_bits is not None:
-            values["weight_bits"] = self.last_weight_bits
+        if last:
+            values["weight_bits"] = self.last_weight_bits or max(LAST_WEIGHT_BITS, self.weight_bits)
         if first:
             values["weight_bits"] = self.input_weight_bits
         if last:

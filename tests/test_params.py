@@ -94,9 +94,11 @@ def test_first_and_last_layer():
     params = QuantizationParams(weight_bits=4, input_weight_bits=8, last_output_bits=16)
     assert params.for_layer("a", first=True).weight_bits == 8
     assert params.for_layer("b").weight_bits == 4
+    assert params.for_layer("c", last=True).weight_bits == 8
+    assert replace(params, weight_bits=16).for_layer("c", last=True).weight_bits == 16
     lasting = replace(params, last_weight_bits=6)
     assert lasting.for_layer("c", last=True).weight_bits == 6
-    assert lasting.for_layer("c").weight_bits == params.for_layer("c", last=True).weight_bits == 4
+    assert lasting.for_layer("c").weight_bits == 4
     assert lasting.for_layer("c", first=True, last=True).weight_bits == 8
     assert params.for_layer("c", last=True).output_bits == 16
     forced = params.with_override("*", weight_bits=2, output_bits=5)

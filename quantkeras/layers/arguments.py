@@ -16,16 +16,26 @@ def per_channel(lsb: Tensor) -> Tensor:
     return ops.min(lsb, axis=tuple(range(len(lsb.shape) - 1))) if len(lsb.shape) > 1 else lsb
 
 
-def deserialized(value: Any) -> Any:
-    """A sub-layer from its config, or itself.
+def serialized(value: Any) -> Any:
+    """The config of a sub-layer, or None.
 
-    The layer that owns it builds it, so that the paths of its variables begin with that layer's
-    name: optimizers tell variables apart by their paths.
+    Without its shapes: the layer that owns it builds it, so that the paths of its variables begin
+    with that layer's name. Optimizers tell variables apart by their paths.
     """
+    return _without_shapes(keras.saving.serialize_keras_object(value))
+
+
+def deserialized(value: Any) -> Any:
+    """A sub-layer, not built, from its config; or itself."""
     if isinstance(value, Mapping):
-        config = {key: entry for key, entry in value.items() if key != "build_config"}
-        return keras.saving.deserialize_keras_object(config)
+        return keras.saving.deserialize_keras_object(_without_shapes(value))
     return value
+
+
+def _without_shapes(config: Any) -> Any:
+    if not isinstance(config, Mapping):
+        return config
+    return {key: value for key, value in config.items() if key != "build_config"}
 
 
 def as_list(inputs: Any) -> list[Any]:

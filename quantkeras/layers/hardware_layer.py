@@ -20,7 +20,7 @@ from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.weights import grid_value, scale_to_grid
 from ..numerics.windows import Pool
 from . import exact_ops as exact
-from .arguments import as_list, deserialized, is_list_of_shapes, per_channel
+from .arguments import as_list, deserialized, is_list_of_shapes, per_channel, serialized
 from .element_function import ElementFunction
 from .function_stage import FunctionStage
 from .keras_arrays import FloatArrays, SimArrays
@@ -345,9 +345,9 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
             "relu": self.relu,
             "max_value": self.max_value,
             "pool": None if pool is None else dataclasses.asdict(pool),
-            "output_quantizer": keras.saving.serialize_keras_object(self.output_quantizer),
+            "output_quantizer": serialized(self.output_quantizer),
             "scale_bits": self.scale_bits,
             "rescale_carrier": self.rescale_carrier,
             "function": None if self.function is None else self.function.to_config(),
-            "table_quantizer": keras.saving.serialize_keras_object(self.table_quantizer),
+            "table_quantizer": serialized(self.table_quantizer),
         }

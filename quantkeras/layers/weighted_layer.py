@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from ..numerics.layer import LayerParams
 from . import exact_ops as exact
-from .arguments import deserialized
+from .arguments import deserialized, serialized
 from .hardware_layer import HardwareLayer
 from .keras_arrays import SimArrays
 from .live_batchnorm import LiveBatchNorm, NormalizingArrays
@@ -282,9 +281,9 @@ class WeightedLayer(HardwareLayer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "weight_quantizer": keras.saving.serialize_keras_object(self.weight_quantizer),
+            "weight_quantizer": serialized(self.weight_quantizer),
             "explicit_padding": self.explicit_padding,
             "has_pad_value": self.has_pad_value,
-            "batchnorm": keras.saving.serialize_keras_object(self.batchnorm),
+            "batchnorm": serialized(self.batchnorm),
             "carrier": self.carrier,
         }
