@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from model_zoo.demo_data import CIFAR10_CLASSES, cifar10_demo
 
-TRAINED = ("resnet8", "mobilenet_tiny", "mlp")
+TRAINED = ("resnet8", "mobilenet_tiny", "shufflenet", "mlp")
 ARCHITECTURES = (
     *TRAINED,
-    "shufflenet",
     "vww_mobilenet",
     "wakeword",
     "ds_cnn",

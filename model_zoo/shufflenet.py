@@ -6,12 +6,20 @@ slices, Concatenate, Reshape and Permute: no Lambda. Raw images go in: (32, 32, 
 
 After N. Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design",
 2018.
+
+    python -m model_zoo.shufflenet train --data DIR
 """
 
 from __future__ import annotations
 
 import keras
 from keras import layers
+
+from model_zoo import training
+from model_zoo.datasets import load_cifar10
+
+# The depthwise convolutions gain nothing from bfloat16 on a CPU.
+RECIPE = training.Recipe(epochs=16, precision="float32")
 
 STEM_FILTERS, HEAD_FILTERS = 24, 256
 
@@ -35,6 +43,11 @@ def build(classes: int = 10, classifier_activation: str | None = "softmax") -> k
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Dense(classes, activation=classifier_activation, name="classifier")(x)
     return keras.Model(image, x, name="shufflenet")
+
+
+def load(classifier_activation: str | None = "softmax") -> keras.Model:
+    """The network with the trained weights of the package."""
+    return training.load(build, "shufflenet", classifier_activation)
 
 
 def _convolution(x: keras.KerasTensor, filters: int, kernel: int, name: str) -> keras.KerasTensor:
@@ -81,3 +94,7 @@ def _shuffle(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     x = layers.Reshape((height, width, 2, channels // 2), name=f"{name}_halves")(x)
     x = layers.Permute((1, 2, 4, 3), name=f"{name}_swap")(x)
     return layers.Reshape((height, width, channels), name=f"{name}_shuffled")(x)
+
+
+if __name__ == "__main__":
+    training.command_line("shufflenet", build, load_cifar10, RECIPE)

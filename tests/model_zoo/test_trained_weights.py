@@ -10,9 +10,14 @@ import pytest
 from model_zoo import TRAINED, cifar10_demo, mlp, training
 from model_zoo.datasets import load_mnist
 
-MOST_BYTES = {"resnet8": 1_000_000, "mobilenet_tiny": 1_000_000, "mlp": 500_000}
+MOST_BYTES = {
+    "resnet8": 1_000_000,
+    "mobilenet_tiny": 1_000_000,
+    "shufflenet": 1_000_000,
+    "mlp": 500_000,
+}
 # Share of the 1,000 embedded test images that float arithmetic gets right, less a point of slack.
-LEAST_ACCURACY = {"resnet8": 0.83, "mobilenet_tiny": 0.825}
+LEAST_ACCURACY = {"resnet8": 0.83, "mobilenet_tiny": 0.825, "shufflenet": 0.79}
 
 
 @pytest.mark.parametrize("name", TRAINED)

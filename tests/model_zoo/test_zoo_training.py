@@ -89,8 +89,8 @@ def test_missing_data_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_missing_weights_say_how_to_train():
-    with pytest.raises(FileNotFoundError, match=r"model_zoo\.shufflenet train"):
-        training.load(mlp.build, "shufflenet", None)
+    with pytest.raises(FileNotFoundError, match=r"model_zoo\.wakeword train"):
+        training.load(mlp.build, "wakeword", None)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only")
