@@ -265,9 +265,11 @@ def test_a_max_pool_with_explicit_padding_that_nothing_takes_in_is_a_block():
 
 def test_first_and_last_layers_have_settings_of_their_own():
     model = sequential(layers.Conv2D(4, 3, name="a"), layers.Flatten(), layers.Dense(2, name="b"))
-    plan = planned(model, weight_bits=4, input_weight_bits=8, last_output_bits=6)
+    plan = planned(
+        model, weight_bits=4, input_weight_bits=8, last_weight_bits=5, last_output_bits=6
+    )
     assert plan.blocks["a"].settings.weight_bits == 8
-    assert plan.blocks["b"].settings.weight_bits == 4
+    assert plan.blocks["b"].settings.weight_bits == 5
     assert plan.blocks["b"].quantized_output and plan.blocks["b"].bits == 6
 
 

@@ -188,7 +188,8 @@ def default_output(model: Path, params: QuantizationParams) -> Path:
 
 
 def _widths(params: QuantizationParams) -> str:
+    last = params.for_layer("", last=True).weight_bits
     return (
-        f"weights {params.weight_bits} bits (first layer {params.input_weight_bits}), "
+        f"weights {params.weight_bits} bits (first layer {params.input_weight_bits}, last {last}), "
         f"activations {params.activation_bits} bits"
     )

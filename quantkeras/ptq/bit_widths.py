@@ -150,6 +150,7 @@ class _Search:
             self.qparams,
             weight_bits=weights,
             input_weight_bits=weights,
+            last_weight_bits=weights,
             activation_bits=activations,
         )
         quantized = quantize(self.model, params, self.samples)
