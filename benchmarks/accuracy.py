@@ -15,6 +15,7 @@ Networks, by name:
   resnet20       models/resnet20_cifar10.onnx, on the 2,000 JPEG images and on the lossless ones
   mobilenet      the package's own small MobileNetV2
   shufflenet     the package's own small ShuffleNetV2
+  uneven         mobilenet, the same function, with channels between layers 2^-3 to 2^3 as large
 All are calibrated on images of data/cifar10_jpeg_calib1024.npz, without labels, and tested on
 data/cifar10_jpeg_eval2000.npz of QUANTKERAS_SHARED; QUANTKERAS_SHARED is needed.
 
@@ -40,7 +41,7 @@ import measuring
 import numpy as np
 from measuring import report
 
-NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet", "shufflenet")
+NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet", "shufflenet", "uneven")
 WIDTHS = {"8/8": (8, 8), "6/6": (6, 6), "4/8": (4, 8), "4/4": (4, 4)}
 BATCH = 250
 RATE = 5e-4
@@ -80,6 +81,8 @@ def subject(name: str, shared: Path) -> Subject:
         return Subject(load_model(shared / "models" / "resnet8.h5"), np.float32, tests)
     if name == "mobilenet":
         return Subject(mobilenet_tiny.load(), np.float32, tests)
+    if name == "uneven":
+        return Subject(uneven(mobilenet_tiny.load()), np.float32, tests)
     if name == "shufflenet":
         return Subject(shufflenet.load(), np.float32, tests)
     if name == "resnet20":
@@ -87,6 +90,20 @@ def subject(name: str, shared: Path) -> Subject:
         tests["lossless"] = (lossless["x_test"], lossless["y_test"].reshape(-1))
     file = {"resnet20": "resnet20_cifar10.onnx", "resnet20_jpeg": "resnet20_cifar10_jpeg.onnx"}
     return Subject(from_onnx(shared / "models" / file[name]), normalized, tests)
+
+
+def uneven(model: Any) -> Any:
+    """The same function with channels of very different sizes."""
+    from quantkeras.ptq.equalization import scaled_along
+    from quantkeras.ptq.links import find_links
+    from sanitize import sanitize_graph
+    from sanitize.keras_io import read_keras, write_keras
+
+    graph, _ = sanitize_graph(read_keras(model))
+    rng = np.random.default_rng(0)
+    for link in find_links(graph)[0]:
+        graph = scaled_along(graph, link, 2.0 ** rng.uniform(-3, 3, int(link.origin.max()) + 1))
+    return write_keras(graph)
 
 
 def settings(widths: str, ends: str, formats: str, ranges: str) -> Any:
