@@ -22,7 +22,8 @@ data/cifar10_jpeg_eval2000.npz of QUANTKERAS_SHARED; QUANTKERAS_SHARED is needed
 Columns: the float network; ranges min-max and mse; mse with corrected biases; the same after
 equalization; adaptive rounding (layer by layer); its integer program. With --epochs: `quantkeras.
 retrain` from mse for so many epochs of the 50,000 JPEG training images (in QUANTKERAS_DATA),
-mirrored and shifted at random, the float network as teacher; and the program of the last of these.
+mirrored and shifted at random, the float network as teacher (where it was trained on such images:
+not resnet8, resnet20), and the program of that.
 A program is equal if it chooses the same class as its Keras model for every image.
 """
 
@@ -44,8 +45,8 @@ from measuring import report
 NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet", "shufflenet", "uneven")
 WIDTHS = {"8/8": (8, 8), "6/6": (6, 6), "4/8": (4, 8), "4/4": (4, 4)}
 BATCH = 250
-RATE = 5e-4
-"""Learning rate of retraining."""
+RATE = 3e-3
+"""Learning rate of retraining, relative to the size of each kernel."""
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 GOALS = {"8/8": 0.5, "6/6": 0.5, "4/8": 1.0}
@@ -58,11 +59,15 @@ Test = tuple[np.ndarray, np.ndarray]
 
 @dataclass
 class Subject:
-    """A float network with what prepares its images, and sets of test images by name."""
+    """A float network with what prepares its images, and sets of test images by name.
+
+    teaches: whether it was trained on JPEG images, so that it can teach others about them.
+    """
 
     model: Any
     prepare: Callable[[np.ndarray], np.ndarray]
     tests: dict[str, Test] = field(default_factory=dict)
+    teaches: bool = True
 
 
 def normalized(images: np.ndarray) -> np.ndarray:
@@ -78,7 +83,7 @@ def subject(name: str, shared: Path) -> Subject:
     jpeg = np.load(shared / "data" / "cifar10_jpeg_eval2000.npz")
     tests = {"JPEG": (jpeg["x"], jpeg["y"].reshape(-1))}
     if name == "resnet8":
-        return Subject(load_model(shared / "models" / "resnet8.h5"), np.float32, tests)
+        return Subject(load_model(shared / "models" / "resnet8.h5"), np.float32, tests, False)
     if name == "mobilenet":
         return Subject(mobilenet_tiny.load(), np.float32, tests)
     if name == "uneven":
@@ -89,7 +94,8 @@ def subject(name: str, shared: Path) -> Subject:
         lossless = np.load(shared / "data" / "cifar10_lossless_part.npz")
         tests["lossless"] = (lossless["x_test"], lossless["y_test"].reshape(-1))
     file = {"resnet20": "resnet20_cifar10.onnx", "resnet20_jpeg": "resnet20_cifar10_jpeg.onnx"}
-    return Subject(from_onnx(shared / "models" / file[name]), normalized, tests)
+    model = from_onnx(shared / "models" / file[name])
+    return Subject(model, normalized, tests, name == "resnet20_jpeg")
 
 
 def uneven(model: Any) -> Any:
@@ -187,7 +193,7 @@ def retrained(
         lambda: retrain(
             quantized,
             training_images(of),
-            teacher=of.model,
+            teacher=of.model if of.teaches else None,
             epochs=epochs,
             learning_rate=RATE,
             verbose=0,

@@ -13,6 +13,8 @@ from .oscillation import DampenOscillations
 from .ranges import FreezeRanges, set_ranges
 
 BATCHNORMS = ("auto", "folded", "live")
+FREEZING = 3
+"""From so many epochs on, ranges are frozen for the last third of them."""
 LIVE_BATCH = 32
 """Images in a batch whose statistics are good enough."""
 
@@ -26,7 +28,7 @@ def retrain(
     loss: Any = None,
     epochs: int = 3,
     batch_size: int = 64,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 3e-3,
     steps_per_epoch: int | None = None,
     dampening: float | None = None,
     batchnorm: str = "auto",
@@ -44,8 +46,10 @@ def retrain(
     "auto" is "live" for models with convolutions, if arrays come in batches of 32 or more.
     fit_options: the rest goes to `fit`.
 
-    Ranges are learned, and from three epochs on frozen for the last third of them. Adam's learning
-    rate falls from learning_rate to 0 along half a cosine.
+    Ranges are learned, and from three epochs on frozen for the last third of them. learning_rate is
+    relative: by so much of its size a kernel changes in a step (LAMB, You et al. 2019,
+    arXiv:1904.00962), since kernels that batch normalizations were folded into differ by orders of
+    magnitude. It falls to 0 along half a cosine.
 
     Raises QuantizationError for a model without quantized layers, if there is neither a label nor
     a teacher, and for an unknown ``batchnorm``.
@@ -67,9 +71,9 @@ def retrain(
     if labelled and loss is None:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_shares(model))
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs)
-    learner.compile(keras.optimizers.Adam(rate), loss if labelled else None)
+    learner.compile(keras.optimizers.Lamb(rate), loss if labelled else None)
     callbacks = [*fit_options.pop("callbacks", ())]
-    if epochs >= 3:
+    if epochs >= FREEZING:
         callbacks.append(FreezeRanges(epochs - epochs // 3))
     if dampening is not None:
         callbacks.append(DampenOscillations(dampening, max(1, epochs // 3), epochs - epochs // 3))
@@ -80,6 +84,8 @@ def retrain(
     history = learner.fit(x, y, epochs=epochs, callbacks=callbacks, **fit_options)
     if live:
         copy_folded(reestimate_batchnorm(student, x), model)
+        if epochs >= FREEZING:
+            set_ranges(model, "frozen")
     return history
 
 
