@@ -258,7 +258,7 @@ def goal(found: dict[str, Any], images: str) -> str:
     got, name = found["accuracy"]["program"][images], (found["network"], found["widths"])
     if name in LEAST and images == "JPEG":
         return measuring.verdict(LEAST[name], got)
-    if found["widths"] in GOALS:
+    if found["widths"] in GOALS and found["network"] != "uneven":
         return measuring.verdict(found["float"][images] - got, GOALS[found["widths"]])
     return ""
 

@@ -8,8 +8,9 @@ Columns: the float network as it is, and after the same steps as the retrained o
 network with mse ranges; after retraining with batch normalization folded; after retraining with
 live batch normalization; the integer program of that, which must choose as it does on every image.
 Retraining is `quantkeras.retrain`: learned ranges, batches of 128 training images, half of them
-mirrored; the float network is the teacher, except for resnet8, which never saw JPEG images and knows
-less of them than their labels. Tested on the 2,000 JPEG images, and in the second line on all 10,000.
+mirrored; the float network is the teacher, except for resnet8, which never saw JPEG images and
+knows less of them than their labels. Tested on the 2,000 JPEG images, and in the second line on all
+10,000.
 """
 
 from __future__ import annotations
