@@ -32,8 +32,8 @@ def live_batchnorm(
     model is, up to rounding: the statistics are those of ``samples`` (unlabelled, as for
     ``calibrate``). It does not matter whether the float model still had normalizations.
 
-    Dense layers, shared layers and those without a bias stay as they are. momentum: part of the
-    moving statistics that a batch leaves as it was.
+    Dense layers, shared layers, those without a bias and those of models inside the model stay as
+    they are. momentum: part of the moving statistics that a batch leaves as it was.
 
     Train the copy, then call :func:`reestimate_batchnorm` and :func:`fold_batchnorm`. With small
     batches (below 16 or so) statistics are too noisy: train folded.
@@ -85,9 +85,10 @@ def live_layers(model: keras.Model) -> list[WeightedLayer]:
 
 
 def normalizable(model: keras.Model) -> list[str]:
-    """Names of the convolutions with a bias that are called once."""
-    calls = [node for node in quantized_graph(model) if _is_convolution(node.attrs.get("layer"))]
-    return [node.attrs["layer"].name for node in calls if node.share is None]
+    """Names of the model's own convolutions with a bias that are called once."""
+    calls = [node for node in quantized_graph(model) if node.share is None]
+    called = {id(node.attrs.get("layer")) for node in calls}
+    return [x.name for x in model.layers if id(x) in called and _is_convolution(x)]
 
 
 def copy_folded(live: keras.Model, folded: keras.Model) -> None:

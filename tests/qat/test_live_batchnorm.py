@@ -141,6 +141,15 @@ def test_retrain_live_trains_the_model_in_place() -> None:
     assert accuracy > np.mean(before.argmax(-1) == Y)
 
 
+def test_a_quantized_model_inside_another_is_trained_folded() -> None:
+    outer = keras.Sequential([keras.Input((8, 8, 3)), _quantized()])
+    with pytest.raises(QuantizationError, match="no convolution"):
+        qk.live_batchnorm(outer, X)
+    before = outer.predict(X, verbose=0)
+    qk.retrain(outer, X, Y, epochs=1, batch_size=32, verbose=0)
+    assert (outer.predict(X, verbose=0) != before).any()
+
+
 def test_the_damping_loss_sees_the_folded_kernel() -> None:
     live = qk.set_ranges(qk.live_batchnorm(_quantized(), X), "learned")
     live.compile(keras.optimizers.Adam(1e-3), LABELS)
