@@ -45,7 +45,7 @@ from measuring import report
 NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet", "shufflenet", "uneven")
 WIDTHS = {"8/8": (8, 8), "6/6": (6, 6), "4/8": (4, 8), "4/4": (4, 4)}
 BATCH = 250
-RATE = 3e-3
+RATE = 2e-3
 """Learning rate of retraining, relative to the size of each kernel."""
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)

@@ -28,7 +28,7 @@ def retrain(
     loss: Any = None,
     epochs: int = 3,
     batch_size: int = 64,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 2e-3,
     steps_per_epoch: int | None = None,
     dampening: float | None = None,
     batchnorm: str = "auto",
