@@ -11,22 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 from peer_steps import Task, task
+from subjects import settings
 
-from quantkeras import QuantizationParams, adaround, convert, load_model, quantize
+from quantkeras import adaround, convert, load_model, quantize
 
 
 def quantized(model: Any, of: Task) -> Any:
     """The quantized Keras model, rounded to the nearest."""
-    params = QuantizationParams(
-        weight_bits=of.weights,
-        input_weight_bits=of.weights,
-        last_weight_bits=of.weights,
-        activation_bits=of.activations,
-        output_bits=of.activations,
-        per_tensor_activations=False,
-        weight_range="mse",
-        observer="mse",
-    )
+    params = settings(f"{of.weights}/{of.activations}", "all", "channel", "mse")
     return quantize(model, params, of.samples)
 
 

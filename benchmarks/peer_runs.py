@@ -13,7 +13,7 @@ from typing import Any
 
 import litert
 import numpy as np
-from accuracy import Subject, subject
+from subjects import Subject, subject
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = ("resnet8", "resnet20_jpeg", "resnet20", "mobilenet")

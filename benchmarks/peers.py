@@ -4,7 +4,7 @@
         [--aimet PYTHON] [--ai-edge PYTHON] [--iterations 1000] [--json FILE]
 
 All begin with the same float network and the same 256 images, and are tested on the 2,000 JPEG
-images; networks are those of accuracy.py. Widths are `weights / activations`; all layers have the
+images; networks are those of subjects.py. Widths are `weights / activations`; all layers have the
 same, the first and the last, too; weights have a step per channel. Columns:
 
   onnxruntime   its static quantizer, QDQ form; activations of 8 bits

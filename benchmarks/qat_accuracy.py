@@ -3,7 +3,7 @@
     QUANTKERAS_DATA=... QUANTKERAS_SHARED=... python benchmarks/qat_accuracy.py
         [--networks resnet20_jpeg resnet8] [--widths 4/4] [--ends all] [--steps 200] [--json FILE]
 
-Widths and ends are those of accuracy.py.
+Widths and ends are those of subjects.py.
 Columns: the float network as it is, and after the same steps as the retrained ones; the quantized
 network with mse ranges; after retraining with batch normalization folded; after retraining with
 live batch normalization; the integer program of that, which must choose as it does on every image.
@@ -22,8 +22,9 @@ from typing import Any
 
 import measuring
 import numpy as np
-from accuracy import RATE, WIDTHS, accuracies, of_program, settings, subject
+from accuracy import RATE
 from measuring import report
+from subjects import WIDTHS, accuracies, of_program, settings, subject
 
 NETWORKS = ("resnet20_jpeg", "resnet8")
 BATCH = 128

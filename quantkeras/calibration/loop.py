@@ -13,7 +13,13 @@ from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
-from ..layers import HardwareLayer, InputQuantizer, WeightedLayer, choose_carriers
+from ..layers import (
+    HardwareLayer,
+    InputQuantizer,
+    WeightedLayer,
+    choose_carriers,
+    forget_compiled,
+)
 from ..layers.element_function import check_exponent
 from ..numerics.shapes import fixed_shape
 from ..progress import progress_bar
@@ -101,8 +107,7 @@ def calibrate_on(
         if isinstance(layer, WeightedLayer):
             layer.fit_weights()
     choose_carriers(node.attrs.get("layer") for node in graph)
-    for compiled in ("train_function", "test_function", "predict_function"):
-        setattr(model, compiled, None)  # they may hold what fit_weights has just changed
+    forget_compiled(model)
     return model
 
 

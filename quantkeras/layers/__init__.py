@@ -2,7 +2,7 @@
 
 from .element_function import ElementFunction
 from .hardware_layer import HardwareLayer
-from .inventory import choose_carriers, quantizers_of
+from .inventory import choose_carriers, forget_compiled, quantizers_of
 from .live_batchnorm import LiveBatchNorm
 from .merges import (
     ElementwiseLayer,
@@ -61,6 +61,7 @@ __all__ = [
     "WeightQuantizer",
     "WeightedLayer",
     "choose_carriers",
+    "forget_compiled",
     "format_of",
     "quantizers_of",
 ]

@@ -8,14 +8,14 @@ sees is in :meth:`HardwareLayer.numbers`; ``convert`` reads that and nothing els
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.layer import LayerParams, LayerSpec, run_layer
+from ..numerics.layer import LayerParams, LayerSpec
 from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.weights import grid_value, scale_to_grid
 from ..numerics.windows import Pool
@@ -23,7 +23,7 @@ from . import exact_ops as exact
 from .arguments import as_list, deserialized, is_list_of_shapes, per_channel, serialized
 from .element_function import ElementFunction
 from .function_stage import FunctionStage
-from .keras_arrays import FloatArrays, SimArrays
+from .layer_calls import LayerCalls
 from .links import InputLinks
 from .numbers import LayerNumbers
 from .quantizers import OutputQuantizer
@@ -36,7 +36,7 @@ WIDEST_ACCUMULATOR = 2.0**52
 """Beyond what any carrier holds exactly."""
 
 
-class HardwareLayer(FunctionStage, keras.layers.Layer):
+class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
     """Mixin: one hardware layer. Stands before the stock layer class in the bases.
 
     relu: clip at zero; max_value: upper clip in units of values (becomes a weight per channel);
@@ -49,8 +49,6 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
     rescale_carrier: ``"float32"`` or ``"float64"``, the type that carries the rescale. In float32
     the gain takes only as many of its bits as keep the products exact.
     """
-
-    carrier = "float32"
 
     def __init__(
         self,
@@ -251,61 +249,6 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
         """Numbers of the unquantized meaning, for FloatArrays."""
         return LayerParams(max_value=self.clip_value if self.clips else None)
 
-    # -- calls ---
-
-    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
-        xs = as_list(inputs)
-        if training:
-            self._follow_ranges(inputs)
-        numbers = self.numbers(training)
-        y = self._run(numbers, xs, training)
-        return y if numbers.output_lsb is None else y * numbers.output_lsb
-
-    def _run(self, numbers: LayerNumbers, xs: Sequence[Tensor], training: bool | None) -> Tensor:
-        """Integers; without an output quantizer the accumulator, dequantized."""
-        arrays = self._arrays(numbers, training)
-        y = run_layer(self.spec, self._params(numbers), xs, arrays)
-        if training and self.function is not None:
-            return self._trained_function(y, numbers)
-        if self.output_quantizer is not None:
-            return y
-        return ops.cast(y * ops.cast(numbers.gain, y.dtype), "float32")
-
-    def _arrays(self, numbers: LayerNumbers, training: bool | None) -> SimArrays:
-        """What computes a call; everything in float32 while training."""
-        del numbers
-        if training:
-            pool_carrier = "float64" if self.sums_in_float64 else "float32"
-            return SimArrays("float32", pool_carrier, "float32")
-        pool_carrier = "float64" if self.sums_in_float64 else self.carrier
-        return SimArrays(self.carrier, pool_carrier, self.rescale_carrier)
-
-    def soft_call(self, inputs: Any) -> Tensor:
-        """What a training step computes, with its gradients; ranges stay where they are."""
-        return self._soft_run(self.numbers(True), inputs)
-
-    def _soft_run(self, numbers: LayerNumbers, inputs: Any) -> Tensor:
-        y = self._run(numbers, as_list(inputs), True)
-        return y if numbers.output_lsb is None else y * numbers.output_lsb
-
-    @property
-    def sums_in_float64(self) -> bool:
-        """Whether an average pooling adds up in float64 (where there is no float64, in float32)."""
-        return self.pool is not None and self.pool.kind != "max" and exact.float64_available()
-
-    def float_call(self, inputs: Any) -> Tensor:
-        """The unquantized meaning of the layer: what calibration observes."""
-        y = self.float_core(inputs)
-        return y if self.function is None else self.float_function(y)
-
-    def float_core(self, inputs: Any) -> Tensor:
-        """The unquantized meaning of all but the element-wise function."""
-        y = run_layer(self.spec, self.float_params(), as_list(inputs), FloatArrays())
-        return self._float_gain(y)
-
-    def _float_gain(self, y: Tensor) -> Tensor:
-        return y * (self.gain * float(self.pool_area))
-
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
         """Multiply the output by ``factor`` (c,), as nearly as the gain's grid allows.
 
@@ -319,16 +262,6 @@ class HardwareLayer(FunctionStage, keras.layers.Layer):
         self.gain.assign(gain)
         self.output_quantizer.ratio.assign((gain * np.float64(self.pool_area)).astype(np.float32))
         return gain / before
-
-    def _follow_ranges(self, inputs: Any) -> None:
-        quantizer = self.output_quantizer
-        if quantizer is None or quantizer.range_mode != "moving":
-            return
-        y = self.float_core(inputs)
-        if self.function is not None:
-            self.table_quantizer.follow(y)
-            y = self.float_function(y)
-        quantizer.follow(y)
 
     # Conv2D and Dense save only their kernel and bias in .keras files: here, all variables count.
 

@@ -1,9 +1,11 @@
-"""What all the quantized layers of a model have: quantizers, carriers to choose."""
+"""What all the quantized layers of a model have: quantizers, carriers, compiled steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+
+import keras
 
 from .hardware_layer import HardwareLayer
 from .merges import ElementwiseLayer
@@ -21,6 +23,15 @@ def choose_carriers(layers: Iterable[Any]) -> None:
     for layer in layers:
         if isinstance(layer, ElementwiseLayer):
             layer.choose_carriers(can_move)
+
+
+def forget_compiled(model: keras.Model) -> None:
+    """Drop the compiled steps of a model, which hold its layers as they were."""
+    for compiled in ("train_function", "test_function", "predict_function"):
+        setattr(model, compiled, None)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            forget_compiled(layer)
 
 
 def quantizers_of(layers: Iterable[Any]) -> list[Any]:

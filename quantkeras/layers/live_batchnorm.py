@@ -72,13 +72,18 @@ class LiveBatchNorm(keras.layers.Layer):
         axes = tuple(range(len(accumulator.shape) - 1))
         mean, variance = ops.moments(accumulator, axes)
         self._follow(ops.stop_gradient(mean * step), ops.stop_gradient(variance * step * step))
-        deviation = ops.sqrt(variance * ops.square(step) + self.epsilon)
+        folded_epsilon = self.epsilon * ops.square(self._ratio_or_one())
+        deviation = ops.sqrt(variance * ops.square(step) + folded_epsilon)
         return (accumulator - mean) * (ops.abs(self.gamma) / deviation)
+
+    def _ratio_or_one(self) -> Tensor:
+        """The ratio, 1 for channels that are as good as switched off; without gradient."""
+        ratio = ops.stop_gradient(self.ratio())
+        return ops.where(ops.abs(ratio) > keras.config.epsilon(), ratio, ops.ones_like(ratio))
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move towards the statistics of a batch, given for the folded kernel."""
-        ratio = ops.stop_gradient(self.ratio())
-        ratio = ops.where(ops.abs(ratio) > keras.config.epsilon(), ratio, ops.ones_like(ratio))
+        ratio = self._ratio_or_one()
         for variable, found in (
             (self.moving_mean, mean / ratio),
             (self.moving_variance, variance / ops.square(ratio)),
@@ -95,8 +100,8 @@ class LiveBatchNorm(keras.layers.Layer):
 class NormalizingArrays(SimArrays):
     """Arithmetic of a training step that normalizes the product before the bias comes."""
 
-    def __init__(self, batchnorm: LiveBatchNorm, step: Tensor) -> None:
-        super().__init__("float32", "float32", "float32")
+    def __init__(self, batchnorm: LiveBatchNorm, step: Tensor, *carriers: str) -> None:
+        super().__init__(*carriers)
         self.batchnorm = batchnorm
         self.step = step
 

@@ -172,7 +172,7 @@ class WeightedLayer(HardwareLayer):
         numbers = self.numbers(True)
         if integers is not None:
             numbers.qkernel = self.core_kernel(integers)
-        return self._soft_run(numbers, inputs)
+        return self._run(numbers, inputs, True)
 
     # -- the integer program ---
 
@@ -197,7 +197,7 @@ class WeightedLayer(HardwareLayer):
 
     def _arrays(self, numbers: LayerNumbers, training: bool | None) -> SimArrays:
         if training and self.batchnorm is not None:
-            return NormalizingArrays(self.batchnorm, numbers.step)
+            return NormalizingArrays(self.batchnorm, numbers.step, *self._carriers(training))
         return super()._arrays(numbers, training)
 
     def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:

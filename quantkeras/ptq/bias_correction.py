@@ -19,11 +19,11 @@ from keras import ops
 from numpy.typing import NDArray
 
 from ..errors import QuantizationError
-from ..layers import WeightedLayer
+from ..layers import WeightedLayer, forget_compiled
 from ..progress import progress_bar
 from ..text_tables import plain_table
 from .expectations import input_means, shift_of_means
-from .walk import BATCH, Step, Walk, core_values, forget_compiled, quantized_graph, quantized_params
+from .walk import BATCH, Step, Walk, core_values, quantized_graph, quantized_params
 
 Array = NDArray[np.float64]
 

@@ -26,14 +26,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from ..errors import QuantizationError
-from ..layers import WeightedLayer
+from ..layers import WeightedLayer, forget_compiled
 from ..progress import progress_bar
 from ..text_tables import plain_table
 from .blocks import BlockResult, reconstruct_blocks
 from .lattice import nearest, search
 from .least_squares import RowSums, pose
 from .linear_rows import along_outputs, as_kernel, as_matrices, sampled_rows
-from .walk import Step, Walk, float_parameters, forget_compiled, quantized_graph
+from .walk import Step, Walk, float_parameters, quantized_graph
 
 Array = NDArray[np.float64]
 

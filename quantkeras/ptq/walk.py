@@ -175,12 +175,6 @@ def quantized_params(layer: WeightedLayer) -> LayerParams:
     return LayerParams(weights=weights, bias=bias, pad_value=numbers.qpad_value)
 
 
-def forget_compiled(model: keras.Model) -> None:
-    """Compiled functions may hold what has just been changed."""
-    for compiled in ("train_function", "test_function", "predict_function"):
-        setattr(model, compiled, None)
-
-
 def _rest(layer: WeightedLayer, core: Any) -> Any:
     """What the float meaning of a layer does behind its core."""
     spec = LayerSpec("identity", pool=layer.pool, relu=layer.relu)

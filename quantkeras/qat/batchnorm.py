@@ -11,11 +11,11 @@ from keras import ops
 from numpy.typing import NDArray
 
 from ..errors import QuantizationError
-from ..layers import LiveBatchNorm, WeightedLayer, choose_carriers
+from ..layers import LiveBatchNorm, WeightedLayer, choose_carriers, forget_compiled
 from ..numerics.layer import LayerParams
 from ..progress import progress_bar
 from ..ptq.walk import BATCH, Step, Walk, core_values, quantized_graph, quantized_params
-from .models import forget_compiled, hardware_layers_of, layers_of
+from .models import hardware_layers_of, layers_of
 
 
 def live_batchnorm(

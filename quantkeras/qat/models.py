@@ -29,12 +29,3 @@ def hardware_layers_of(model: keras.Model) -> list[HardwareLayer]:
             f"model {model.name!r} has no quantized layers; call quantize first"
         )
     return found
-
-
-def forget_compiled(model: keras.Model) -> None:
-    """Drop compiled steps that hold what has changed."""
-    for compiled in ("train_function", "test_function", "predict_function"):
-        setattr(model, compiled, None)
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            forget_compiled(layer)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from ..errors import QuantizationError
-from ..layers import RANGE_MODES, choose_carriers, quantizers_of
-from .models import forget_compiled, layers_of
+from ..layers import RANGE_MODES, choose_carriers, forget_compiled, quantizers_of
+from .models import layers_of
 
 
 def set_ranges(model: keras.Model, mode: str) -> keras.Model:

@@ -17,7 +17,7 @@ MOST_BYTES = {
     "mlp": 500_000,
 }
 # Share of the 1,000 embedded test images that float arithmetic gets right, less a point of slack.
-LEAST_ACCURACY = {"resnet8": 0.83, "mobilenet_tiny": 0.825, "shufflenet": 0.79}
+LEAST_ACCURACY = {"resnet8": 0.83, "mobilenet_tiny": 0.825, "shufflenet": 0.798}
 
 
 @pytest.mark.parametrize("name", TRAINED)
