@@ -5,10 +5,11 @@
 
 Networks, widths, ends and formats are those of subjects.py.
 Columns: the float network; ranges min-max and mse; mse with corrected biases; the same after
-equalization; adaptive rounding (layer by layer); its integer program. With --epochs: `quantkeras.
-retrain` from mse for so many epochs of the 50,000 JPEG training images (in QUANTKERAS_DATA),
-mirrored and shifted at random, the float network as teacher (where it was trained on such images:
-not resnet8, resnet20), and the program of that.
+equalization; adaptive rounding (layer by layer); its integer program. With --epochs, for each
+number of epochs: the float network trained for so long; `quantkeras.retrain` from mse for so long,
+the float network as it was its teacher (where it was trained on such images: not resnet8,
+resnet20); the program of that. Images to train on are the 50,000 JPEG ones in QUANTKERAS_DATA,
+mirrored and shifted at random, and all are tested on the 10,000 there, too.
 A program is equal if it chooses the same class as its Keras model for every image.
 """
 
@@ -30,16 +31,19 @@ from subjects import (
     WIDTHS,
     Subject,
     accuracies,
+    add_all_images,
     of_program,
     settings,
     subject,
+    trained_float,
     training_images,
 )
 
-RATE = 2e-3
-"""Learning rate of retraining, relative to the size of each kernel."""
+FLOAT_RATE = 1e-3
 GOALS = {"8/8": 0.5, "6/6": 0.5, "4/8": 1.0}
 """Points that a program may lose to float, by widths."""
+TRAINED_GOAL = 1.0
+"""Points that a retrained 4/4 program may lose to the float network trained as long."""
 LEAST = {("resnet20_jpeg", "4/4"): 84.0, ("resnet20", "4/4"): 75.0}
 """Accuracy of a program on the JPEG images, as a goal."""
 
@@ -74,23 +78,13 @@ def retrained(
     from quantkeras import quantize, retrain
 
     quantized = quantize(of.model, settings(*how, "mse"), calibration)
+    images, teacher = training_images(of), of.model if of.teaches else None
     keras.utils.set_random_seed(0)
     wall, _ = measuring.timed(
-        lambda: retrain(
-            quantized,
-            training_images(of),
-            teacher=of.model if of.teaches else None,
-            epochs=epochs,
-            learning_rate=RATE,
-            verbose=0,
-        )
+        lambda: retrain(quantized, images, teacher=teacher, epochs=epochs, verbose=0)
     )
     program, equal = of_program(quantized, of)
-    return {
-        "accuracy": {"model": accuracies(quantized, of), "program": program},
-        "equal": equal,
-        "seconds": wall,
-    }
+    return {"QAT": accuracies(quantized, of), "program": program, "equal": equal, "seconds": wall}
 
 
 METHODS = ("min-max", "mse", "+ bias", "+ equalize", "adaround", "program")
@@ -98,7 +92,7 @@ METHODS = ("min-max", "mse", "+ bias", "+ equalize", "adaround", "program")
 
 def header(epochs: Sequence[int]) -> tuple[str, ...]:
     """The names of the columns."""
-    trained = [name for n in epochs for name in (f"QAT {n}", "program")]
+    trained = [name for n in epochs for name in (f"float {n}", f"QAT {n}", "program", "goal")]
     front = ("widths", "ends", "formats per", "images", "float")
     return (*front, *METHODS, *trained, "equal", "goal", "seconds")
 
@@ -111,14 +105,23 @@ def rows_of(name: str, shared: Path, chosen: argparse.Namespace) -> Iterator[dic
     images = np.load(shared / "data" / "cifar10_jpeg_calib1024.npz")["x"][: chosen.calibration]
     calibration = of.prepare(images)
     equalized = equalize(of.model)
+    if chosen.epochs:
+        add_all_images(of)
     float_accuracy = accuracies(of.model, of)
+    floats = {
+        epochs: accuracies(trained_float(of, FLOAT_RATE, training_images(of), epochs=epochs), of)
+        for epochs in chosen.epochs
+    }
     for widths in chosen.widths:
         for ends in chosen.ends:
             for formats in chosen.formats:
                 began = time.perf_counter()
                 how = (widths, ends, formats)
                 found = row(of, equalized, calibration, how)
-                found["trained"] = [retrained(of, calibration, how, n) for n in chosen.epochs]
+                found["trained"] = [
+                    {"epochs": n, "float": floats[n], **retrained(of, calibration, how, n)}
+                    for n in chosen.epochs
+                ]
                 found |= {"widths": widths, "ends": ends, "formats": formats}
                 found |= {"float": float_accuracy, "network": name}
                 print(f"{name} {widths}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -135,6 +138,13 @@ def goal(found: dict[str, Any], images: str) -> str:
     return ""
 
 
+def trained_cells(trained: dict[str, Any], images: str) -> tuple[str, ...]:
+    """The columns of one number of epochs."""
+    known, model, program = (trained[name][images] for name in ("float", "QAT", "program"))
+    goal = measuring.verdict(known - program, TRAINED_GOAL)
+    return (f"{known:.2f}", f"{model:.2f}", f"{program:.2f}", goal)
+
+
 def cells(found: dict[str, Any]) -> list[tuple[str, ...]]:
     """The row as text, one line per set of images."""
     return [
@@ -145,11 +155,7 @@ def cells(found: dict[str, Any]) -> list[tuple[str, ...]]:
             images,
             f"{found['float'][images]:.2f}",
             *(f"{found['accuracy'][method][images]:.2f}" for method in METHODS),
-            *(
-                f"{trained['accuracy'][name][images]:.2f}"
-                for trained in found["trained"]
-                for name in ("model", "program")
-            ),
+            *(cell for trained in found["trained"] for cell in trained_cells(trained, images)),
             "yes" if all(each["equal"] for each in (found, *found["trained"])) else "NO",
             goal(found, images),
             f"{found['seconds']:.0f}",

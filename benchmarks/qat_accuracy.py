@@ -1,12 +1,13 @@
 """Accuracy after a short retraining, next to the float network trained as long.
 
     QUANTKERAS_DATA=... QUANTKERAS_SHARED=... python benchmarks/qat_accuracy.py
-        [--networks resnet20_jpeg resnet8] [--widths 4/4] [--ends all] [--steps 200] [--json FILE]
+        [--networks resnet20_jpeg ...] [--widths 4/4] [--ends all] [--steps 200] [--rate 2e-3]
+        [--json FILE]
 
-Widths and ends are those of subjects.py.
+Networks, widths and ends are those of subjects.py.
 Columns: the float network as it is, and after the same steps as the retrained ones; the quantized
-network with mse ranges; after retraining with batch normalization folded; after retraining with
-live batch normalization; the integer program of that, which must choose as it does on every image.
+network with mse ranges; integer programs after retraining with batch normalization folded, and with
+live batch normalization; whether these choose as their Keras models do on every image.
 Retraining is `quantkeras.retrain`: learned ranges, batches of 128 training images, half of them
 mirrored; the float network is the teacher, except for resnet8, which never saw JPEG images and
 knows less of them than their labels. Tested on the 2,000 JPEG images, and in the second line on all
@@ -22,89 +23,75 @@ from typing import Any
 
 import measuring
 import numpy as np
-from accuracy import RATE
 from measuring import report
-from subjects import WIDTHS, accuracies, of_program, settings, subject
+from subjects import (
+    WIDTHS,
+    Subject,
+    accuracies,
+    add_all_images,
+    of_program,
+    settings,
+    subject,
+    trained_float,
+)
 
-NETWORKS = ("resnet20_jpeg", "resnet8")
+NETWORKS = ("resnet20_jpeg", "resnet8", "mobilenet", "shufflenet")
 BATCH = 128
 FLOAT_RATES = (1e-3, 1e-4)
-COLUMNS = ("float", "float trained", "mse", "QAT folded", "QAT live", "program")
+COLUMNS = ("float", "float trained", "mse", "QAT folded", "QAT live")
 HEADER = ("network", "widths", "ends", "images", *COLUMNS, "equal", "goal", "seconds")
 GOAL = 1.0
-"""Points that a program may lose to the better of the float networks."""
+"""Points that the better program may lose to the better of the float networks."""
 
 
-def row(
-    name: str, widths: str, ends: str, steps: int, data: dict[str, np.ndarray], shared: Path
-) -> dict:
-    """All columns of one network at one choice of widths."""
+def row(of: Subject, widths: str, ends: str, options: dict[str, Any]) -> dict[str, Any]:
+    """All columns but the float ones; options: of `retrain`."""
     import keras
 
     from quantkeras import quantize, retrain
 
-    of = subject(name, shared)
-    everything = data["x_test"], data["y_test"].reshape(-1)
-    of.tests = {"JPEG": of.tests["JPEG"], "all JPEG": everything}
-    calibration = of.prepare(np.load(shared / "data" / "cifar10_jpeg_calib1024.npz")["x"][:256])
-    x, y = _training(data, steps * BATCH)
-    x = of.prepare(x)
-    right: dict[str, dict[str, float]] = {"float": accuracies(of.model, of)}
+    samples = np.load(Path(os.environ["QUANTKERAS_SHARED"]) / "data" / "cifar10_jpeg_calib1024.npz")
+    right, equal = {}, True
     began = time.perf_counter()
     for batchnorm in ("folded", "live"):
-        quantized = quantize(of.model, settings(widths, ends, "channel", "mse"), calibration)
+        quantized = quantize(
+            of.model, settings(widths, ends, "channel", "mse"), of.prepare(samples["x"][:256])
+        )
         right["mse"] = accuracies(quantized, of)
         keras.utils.set_random_seed(0)
         retrain(
             quantized,
-            x,
-            y,
             teacher=of.model if of.teaches else None,
             epochs=1,
             batch_size=BATCH,
-            learning_rate=RATE,
             batchnorm=batchnorm,
             verbose=0,
+            **options,
         )
-        right[f"QAT {batchnorm}"] = accuracies(quantized, of)
+        right[f"QAT {batchnorm}"], same = of_program(quantized, of)
+        equal &= same
     seconds = (time.perf_counter() - began) / 2
-    right["program"], equal = of_program(quantized, of)
-    trained = [_trained_float(of, x, y, rate) for rate in FLOAT_RATES]
-    right["float trained"] = max(trained, key=lambda found: found["all JPEG"])
-    return {
-        "network": name,
-        "widths": widths,
-        "ends": ends,
-        "accuracy": right,
-        "equal": equal,
-        "seconds": seconds,
-    }
+    return {"widths": widths, "ends": ends, "accuracy": right, "equal": equal, "seconds": seconds}
 
 
-def _training(data: dict[str, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and labels, drawn with a fixed seed; every other one mirrored."""
-    rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(data["x_train"]))[:count]
-    x, y = data["x_train"][chosen].copy(), data["y_train"][chosen].reshape(-1)
+def floats(of: Subject, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, float]]:
+    """The float network as it is, and trained with the better rate."""
+    trained = [
+        accuracies(trained_float(of, rate, x, y, batch_size=BATCH), of) for rate in FLOAT_RATES
+    ]
+    best = max(trained, key=lambda found: found["all JPEG"])
+    return {"float": accuracies(of.model, of), "float trained": best}
+
+
+def training_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels, drawn with a fixed seed; every other one mirrored."""
+    from model_zoo.datasets import load_cifar10
+
+    (x, y), _ = load_cifar10()
+    chosen = np.random.default_rng(0).permutation(len(x))[:count]
+    x, y = x[chosen], y[chosen].reshape(-1)
     x[::2] = x[::2, :, ::-1]
     return x, y
-
-
-def _trained_float(of: Any, x: np.ndarray, y: np.ndarray, rate: float) -> dict[str, float]:
-    """Accuracies of the float network after as many steps."""
-    import keras
-
-    from quantkeras.qat.distillation import ends_in_shares
-
-    keras.utils.set_random_seed(0)
-    model = keras.models.clone_model(of.model)
-    model.set_weights(of.model.get_weights())
-    model.trainable = True
-    schedule = keras.optimizers.schedules.CosineDecay(rate, -(-len(x) // BATCH))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_shares(model))
-    model.compile(keras.optimizers.Adam(schedule), loss)
-    model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
-    return accuracies(model, of)
 
 
 def lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -119,8 +106,8 @@ def lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
             *(f"{right[column][images]:.2f}" for column in COLUMNS),
             "yes" if found["equal"] else "NO",
             measuring.verdict(
-                max(right["float"][images], right["float trained"][images])
-                - right["program"][images],
+                max(right[name][images] for name in COLUMNS[:2])
+                - max(right[name][images] for name in COLUMNS[-2:]),
                 GOAL,
             ),
             f"{found['seconds']:.0f}",
@@ -136,17 +123,25 @@ def main() -> None:
     parser.add_argument("--widths", nargs="+", choices=tuple(WIDTHS), default=["4/4"])
     parser.add_argument("--ends", choices=("8", "all"), default="all")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rate", type=float, help="learning rate (default: that of retrain)")
     chosen = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    shared = Path(os.environ["QUANTKERAS_SHARED"])
-    data = dict(np.load(Path(os.environ["QUANTKERAS_DATA"]) / "cifar10.npz"))
+    images, y = training_images(chosen.steps * BATCH)
     rows, figures = [], []
     for name in chosen.networks:
+        of = subject(name, Path(os.environ["QUANTKERAS_SHARED"]))
+        add_all_images(of)
+        x = of.prepare(images)
+        options = {"x": x, "y": y}
+        if chosen.rate is not None:
+            options["learning_rate"] = chosen.rate
+        known = floats(of, x, y)
         for widths in chosen.widths:
-            found = row(name, widths, chosen.ends, chosen.steps, data, shared)
+            found = {"network": name, **row(of, widths, chosen.ends, options)}
+            found["accuracy"] |= known
             figures.append(found)
             rows += lines(found)
-            measuring.write_json(chosen.json, {"qat": figures})
+            measuring.write_json(chosen.json, {"steps": chosen.steps, "qat": figures})
     report(f"Retrained for {chosen.steps} steps of {BATCH} images", HEADER, rows)
     print(measuring.machine_line())
 

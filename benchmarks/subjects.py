@@ -105,6 +105,35 @@ def training_images(of: Subject) -> Any:
     return Prepared(*train, Recipe(epochs=0))
 
 
+def add_all_images(of: Subject) -> None:
+    """Test on all 10,000 JPEG images in QUANTKERAS_DATA, too."""
+    from model_zoo.datasets import load_cifar10
+
+    images, labels = load_cifar10()[1]
+    of.tests["all JPEG"] = images, labels.reshape(-1)
+
+
+def trained_float(of: Subject, rate: float, x: Any, y: Any = None, **options: Any) -> Any:
+    """A copy of the float network, trained with Adam, its rate falling along half a cosine.
+
+    x, y and options: as for `fit`.
+    """
+    import keras
+
+    from quantkeras.qat.distillation import ends_in_shares
+
+    keras.utils.set_random_seed(0)
+    model = keras.models.clone_model(of.model)
+    model.set_weights(of.model.get_weights())
+    model.trainable = True
+    steps = len(x) if y is None else -(-len(x) // options["batch_size"])
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps * options.get("epochs", 1))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_shares(model))
+    model.compile(keras.optimizers.Adam(schedule), loss)
+    model.fit(x, y, verbose=0, **options)
+    return model
+
+
 def settings(widths: str, ends: str, formats: str, ranges: str) -> Any:
     """QuantizationParams of a row."""
     from quantkeras import QuantizationParams

@@ -45,7 +45,7 @@ def live_batchnorm(
         raise QuantizationError(f"momentum {momentum:g}: must be at least 0 and below 1")
     if live_layers(model):
         raise QuantizationError(f"model {model.name!r} has live batch normalizations already")
-    chosen = normalizable(model)
+    chosen = _normalizable(model)
     if not chosen:
         raise QuantizationError(f"model {model.name!r} has no convolution with a bias of its own")
     live = _copy(model, {name: LiveBatchNorm(momentum, name="batchnorm") for name in chosen})
@@ -84,13 +84,6 @@ def live_layers(model: keras.Model) -> list[WeightedLayer]:
     return [layer for layer in found if layer.batchnorm is not None]
 
 
-def normalizable(model: keras.Model) -> list[str]:
-    """Names of the model's own convolutions with a bias that are called once."""
-    calls = [node for node in quantized_graph(model) if node.share is None]
-    called = {id(node.attrs.get("layer")) for node in calls}
-    return [x.name for x in model.layers if id(x) in called and _is_convolution(x)]
-
-
 def copy_folded(live: keras.Model, folded: keras.Model) -> None:
     """Give a model the weights of its live copy, normalizations folded in."""
     _copy_weights(live, folded)
@@ -100,6 +93,13 @@ def copy_folded(live: keras.Model, folded: keras.Model) -> None:
         plain.bias.assign(layer.folded_bias())
     choose_carriers(layers_of(folded))
     forget_compiled(folded)
+
+
+def _normalizable(model: keras.Model) -> list[str]:
+    """Names of the model's own convolutions with a bias that are called once."""
+    calls = [node for node in quantized_graph(model) if node.share is None]
+    called = {id(node.attrs.get("layer")) for node in calls}
+    return [x.name for x in model.layers if id(x) in called and _is_convolution(x)]
 
 
 def _is_convolution(layer: Any) -> bool:

@@ -7,16 +7,14 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
-from .batchnorm import copy_folded, live_batchnorm, normalizable, reestimate_batchnorm
+from .batchnorm import copy_folded, live_batchnorm, reestimate_batchnorm
 from .distillation import Distiller, ends_in_shares
 from .oscillation import DampenOscillations
 from .ranges import FreezeRanges, set_ranges
 
-BATCHNORMS = ("auto", "folded", "live")
+BATCHNORMS = ("folded", "live")
 FREEZING = 3
 """From so many epochs on, ranges are frozen for the last third of them."""
-LIVE_BATCH = 32
-"""Images in a batch whose statistics are good enough."""
 
 
 def retrain(
@@ -31,7 +29,7 @@ def retrain(
     learning_rate: float = 2e-3,
     steps_per_epoch: int | None = None,
     dampening: float | None = None,
-    batchnorm: str = "auto",
+    batchnorm: str = "folded",
     **fit_options: Any,
 ) -> keras.callbacks.History:
     """Train a quantized classifier in place with plain `fit`; returns the history of `fit`.
@@ -42,8 +40,7 @@ def retrain(
     arrays; datasets have their own. steps_per_epoch: needed for datasets of unknown length.
     dampening: strength of DampenOscillations in the last third of the epochs, None for none.
     batchnorm: "folded" trains the integers' own kernels; "live" normalizes batches while training
-    (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them in the end;
-    "auto" is "live" for models with convolutions, if arrays come in batches of 32 or more.
+    (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them in the end.
     fit_options: the rest goes to `fit`.
 
     Ranges are learned, and from three epochs on frozen for the last third of them. learning_rate is
@@ -62,8 +59,7 @@ def retrain(
         raise QuantizationError("retrain needs labels, or the float model as a teacher")
     steps = steps_per_epoch or _steps(x, batch_size if arrays else None)
     set_ranges(model, "learned")
-    large = not arrays or batch_size >= LIVE_BATCH
-    live = batchnorm == "live" or (batchnorm == "auto" and large and normalizable(model))
+    live = batchnorm == "live"
     student = live_batchnorm(model, x) if live else model
     learner = student
     if teacher is not None:

@@ -177,7 +177,7 @@ def test_misuse_is_refused() -> None:
         qk.live_batchnorm(model, X, momentum=1)
     with pytest.raises(QuantizationError, match="no quantized layers"):
         qk.live_batchnorm(_float_model(), X)
-    with pytest.raises(QuantizationError, match="batchnorm .warm.: must be one of auto"):
+    with pytest.raises(QuantizationError, match="batchnorm .warm.: must be one of folded, live"):
         qk.retrain(model, X, Y, batchnorm="warm")
     inputs = keras.Input((5,))
     dense = keras.Model(inputs, keras.layers.Dense(2)(inputs))
