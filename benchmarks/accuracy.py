@@ -39,7 +39,6 @@ from subjects import (
     training_images,
 )
 
-FLOAT_RATE = 1e-3
 GOALS = {"8/8": 0.5, "6/6": 0.5, "4/8": 1.0}
 """Points that a program may lose to float, by widths."""
 TRAINED_GOAL = 1.0
@@ -109,7 +108,7 @@ def rows_of(name: str, shared: Path, chosen: argparse.Namespace) -> Iterator[dic
         add_all_images(of)
     float_accuracy = accuracies(of.model, of)
     floats = {
-        epochs: accuracies(trained_float(of, FLOAT_RATE, training_images(of), epochs=epochs), of)
+        epochs: accuracies(trained_float(of, training_images(of), epochs=epochs), of)
         for epochs in chosen.epochs
     }
     for widths in chosen.widths:

@@ -37,11 +37,10 @@ from subjects import (
 
 NETWORKS = ("resnet20_jpeg", "resnet8", "mobilenet", "shufflenet")
 BATCH = 128
-FLOAT_RATES = (1e-3, 1e-4)
 COLUMNS = ("float", "float trained", "mse", "QAT folded", "QAT live")
 HEADER = ("network", "widths", "ends", "images", *COLUMNS, "equal", "goal", "seconds")
 GOAL = 1.0
-"""Points that the better program may lose to the better of the float networks."""
+"""Points that the better program may lose to the better of the two float networks."""
 
 
 def row(of: Subject, widths: str, ends: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -72,15 +71,6 @@ def row(of: Subject, widths: str, ends: str, options: dict[str, Any]) -> dict[st
         equal &= same
     seconds = (time.perf_counter() - began) / 2
     return {"widths": widths, "ends": ends, "accuracy": right, "equal": equal, "seconds": seconds}
-
-
-def floats(of: Subject, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, float]]:
-    """The float network as it is, and trained with the better rate."""
-    trained = [
-        accuracies(trained_float(of, rate, x, y, batch_size=BATCH), of) for rate in FLOAT_RATES
-    ]
-    best = max(trained, key=lambda found: found["all JPEG"])
-    return {"float": accuracies(of.model, of), "float trained": best}
 
 
 def training_images(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +125,10 @@ def main() -> None:
         options = {"x": x, "y": y}
         if chosen.rate is not None:
             options["learning_rate"] = chosen.rate
-        known = floats(of, x, y)
+        known = {
+            "float": accuracies(of.model, of),
+            "float trained": accuracies(trained_float(of, x, y, batch_size=BATCH), of),
+        }
         for widths in chosen.widths:
             found = {"network": name, **row(of, widths, chosen.ends, options)}
             found["accuracy"] |= known

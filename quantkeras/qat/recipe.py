@@ -13,8 +13,6 @@ from .oscillation import DampenOscillations
 from .ranges import FreezeRanges, set_ranges
 
 BATCHNORMS = ("folded", "live")
-FREEZING = 3
-"""From so many epochs on, ranges are frozen for the last third of them."""
 
 
 def retrain(
@@ -29,6 +27,7 @@ def retrain(
     learning_rate: float = 2e-3,
     steps_per_epoch: int | None = None,
     dampening: float | None = None,
+    ranges: str = "frozen",
     batchnorm: str = "folded",
     **fit_options: Any,
 ) -> keras.callbacks.History:
@@ -39,17 +38,17 @@ def retrain(
     without labels. loss: for labels; None is the cross-entropy of class numbers. batch_size: of
     arrays; datasets have their own. steps_per_epoch: needed for datasets of unknown length.
     dampening: strength of DampenOscillations in the last third of the epochs, None for none.
-    batchnorm: "folded" trains the integers' own kernels; "live" normalizes batches while training
-    (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them in the end.
-    fit_options: the rest goes to `fit`.
+    ranges: a mode of :func:`set_ranges`; other than "frozen", which keeps them as calibrated, until
+    the last third of the epochs. batchnorm: "folded" trains the integers' own kernels; "live"
+    normalizes batches while training (see :func:`live_batchnorm`), re-estimates the statistics on x
+    and folds them in the end. fit_options: the rest goes to `fit`.
 
-    Ranges are learned, and from three epochs on frozen for the last third of them. learning_rate is
-    relative: by so much of its size a kernel changes in a step (LAMB, You et al. 2019,
-    arXiv:1904.00962), since kernels that batch normalizations were folded into differ by orders of
-    magnitude. It falls to 0 along half a cosine.
+    learning_rate is relative: by so much of its size a kernel changes in a step (LAMB, You et al.
+    2019, arXiv:1904.00962), since kernels that batch normalizations were folded into differ by
+    orders of magnitude. It falls to 0 along half a cosine.
 
     Raises QuantizationError for a model without quantized layers, if there is neither a label nor
-    a teacher, and for an unknown ``batchnorm``.
+    a teacher, and for unknown ``ranges`` and ``batchnorm``.
     """
     if batchnorm not in BATCHNORMS:
         raise QuantizationError(f"batchnorm {batchnorm!r}: must be one of {', '.join(BATCHNORMS)}")
@@ -58,7 +57,7 @@ def retrain(
     if not labelled and teacher is None:
         raise QuantizationError("retrain needs labels, or the float model as a teacher")
     steps = steps_per_epoch or _steps(x, batch_size if arrays else None)
-    set_ranges(model, "learned")
+    set_ranges(model, ranges)
     live = batchnorm == "live"
     student = live_batchnorm(model, x) if live else model
     learner = student
@@ -69,10 +68,11 @@ def retrain(
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs)
     learner.compile(keras.optimizers.Lamb(rate), loss if labelled else None)
     callbacks = [*fit_options.pop("callbacks", ())]
-    if epochs >= FREEZING:
-        callbacks.append(FreezeRanges(epochs - epochs // 3))
+    last_third = epochs - epochs // 3
+    if ranges != "frozen":
+        callbacks.append(FreezeRanges(last_third))
     if dampening is not None:
-        callbacks.append(DampenOscillations(dampening, max(1, epochs // 3), epochs - epochs // 3))
+        callbacks.append(DampenOscillations(dampening, max(1, epochs // 3), last_third))
     if arrays:
         fit_options["batch_size"] = batch_size
     else:
@@ -80,8 +80,8 @@ def retrain(
     history = learner.fit(x, y, epochs=epochs, callbacks=callbacks, **fit_options)
     if live:
         copy_folded(reestimate_batchnorm(student, x), model)
-        if epochs >= FREEZING:
-            set_ranges(model, "frozen")
+    if ranges != "frozen":
+        set_ranges(model, "frozen")
     return history
 
 

@@ -241,8 +241,21 @@ def test_retrain_puts_it_together():
         dampening=1e-3, verbose=0,
     )  # fmt: skip
     assert history.history["loss"][-1] < history.history["loss"][0]
-    assert quantized.get_layer("first").output_quantizer.range_mode == "frozen"
     assert_exact(quantized, X)
+
+
+def ranges_of(model):
+    layers = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
+    return [np.array(layer.weight_quantizer.factor) for layer in layers]
+
+
+@pytest.mark.parametrize("ranges", ["frozen", "learned"])
+def test_retrain_learns_ranges_on_demand_and_leaves_them_frozen(ranges):
+    model = student(teacher())
+    retrain(model, X, Y, epochs=1, ranges=ranges, verbose=0)
+    assert any((factor != 1).any() for factor in ranges_of(model)) == (ranges == "learned")
+    assert model.get_layer("first").output_quantizer.range_mode == "frozen"
+    assert_exact(model, X)
 
 
 def test_retrain_takes_datasets_and_needs_something_to_learn_from():
@@ -259,6 +272,8 @@ def test_retrain_takes_datasets_and_needs_something_to_learn_from():
         retrain(student(model), pairs.repeat(), epochs=1)
     with pytest.raises(QuantizationError, match="no quantized layers"):
         retrain(teacher(), X, Y)
+    with pytest.raises(QuantizationError, match="ranges 'warm': must be one of frozen"):
+        retrain(student(model), pairs, ranges="warm")
 
 
 @pytest.mark.parametrize(

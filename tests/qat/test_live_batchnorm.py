@@ -128,7 +128,15 @@ def test_retrain_live_trains_the_model_in_place() -> None:
     model = _quantized()
     before = model.predict(X, verbose=0)
     losses = qk.retrain(
-        model, X, Y, epochs=6, batch_size=16, learning_rate=5e-2, batchnorm="live", verbose=0
+        model,
+        X,
+        Y,
+        epochs=6,
+        batch_size=16,
+        learning_rate=5e-2,
+        ranges="learned",
+        batchnorm="live",
+        verbose=0,
     ).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     assert not live_layers(model)
