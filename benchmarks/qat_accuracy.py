@@ -2,7 +2,7 @@
 
     QUANTKERAS_DATA=... QUANTKERAS_SHARED=... python benchmarks/qat_accuracy.py
         [--networks resnet20_jpeg ...] [--widths 4/4] [--ends all] [--steps 200] [--rate 2e-3]
-        [--json FILE]
+        [--batchnorm folded live] [--json FILE]
 
 Networks, widths and ends are those of subjects.py.
 Columns: the float network as it is, and after the same steps as the retrained ones; the quantized
@@ -16,8 +16,10 @@ knows less of them than their labels. Tested on the 2,000 JPEG images, and in th
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,12 @@ from subjects import (
 
 NETWORKS = ("resnet20_jpeg", "resnet8", "mobilenet", "shufflenet")
 BATCH = 128
-COLUMNS = ("float", "float trained", "mse", "QAT folded", "QAT live")
-HEADER = ("network", "widths", "ends", "images", *COLUMNS, "equal", "goal", "seconds")
+FLOATS = ("float", "float trained")
 GOAL = 1.0
 """Points that the better program may lose to the better of the two float networks."""
 
 
-def row(of: Subject, widths: str, ends: str, options: dict[str, Any]) -> dict[str, Any]:
+def row(of: Subject, widths: str, chosen: argparse.Namespace, options: dict[str, Any]) -> dict:
     """All columns but the float ones; options: of `retrain`."""
     import keras
 
@@ -52,10 +53,9 @@ def row(of: Subject, widths: str, ends: str, options: dict[str, Any]) -> dict[st
     samples = np.load(Path(os.environ["QUANTKERAS_SHARED"]) / "data" / "cifar10_jpeg_calib1024.npz")
     right, equal = {}, True
     began = time.perf_counter()
-    for batchnorm in ("folded", "live"):
-        quantized = quantize(
-            of.model, settings(widths, ends, "channel", "mse"), of.prepare(samples["x"][:256])
-        )
+    qparams = settings(widths, chosen.ends, "channel", "mse")
+    for batchnorm in chosen.batchnorm:
+        quantized = quantize(of.model, qparams, of.prepare(samples["x"][:256]))
         right["mse"] = accuracies(quantized, of)
         keras.utils.set_random_seed(0)
         retrain(
@@ -69,8 +69,8 @@ def row(of: Subject, widths: str, ends: str, options: dict[str, Any]) -> dict[st
         )
         right[f"QAT {batchnorm}"], same = of_program(quantized, of)
         equal &= same
-    seconds = (time.perf_counter() - began) / 2
-    return {"widths": widths, "ends": ends, "accuracy": right, "equal": equal, "seconds": seconds}
+    seconds = (time.perf_counter() - began) / len(chosen.batchnorm)
+    return {"widths": widths, "accuracy": right, "equal": equal, "seconds": seconds}
 
 
 def training_images(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,20 +84,26 @@ def training_images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The row as text, one line per set of images."""
+def columns(batchnorms: Sequence[str]) -> tuple[str, ...]:
+    """The names of the accuracies."""
+    return (*FLOATS, "mse", *(f"QAT {batchnorm}" for batchnorm in batchnorms))
+
+
+def lines(found: dict[str, Any], names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The row as text, one line per set of images; names: of the accuracies."""
     right = found["accuracy"]
+    programs = [name for name in names if name.startswith("QAT")]
     return [
         (
             found["network"],
             found["widths"],
             found["ends"],
             images,
-            *(f"{right[column][images]:.2f}" for column in COLUMNS),
+            *(f"{right[name][images]:.2f}" for name in names),
             "yes" if found["equal"] else "NO",
             measuring.verdict(
-                max(right[name][images] for name in COLUMNS[:2])
-                - max(right[name][images] for name in COLUMNS[-2:]),
+                max(right[name][images] for name in FLOATS)
+                - max(right[name][images] for name in programs),
                 GOAL,
             ),
             f"{found['seconds']:.0f}",
@@ -114,7 +120,11 @@ def main() -> None:
     parser.add_argument("--ends", choices=("8", "all"), default="all")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rate", type=float, help="learning rate (default: that of retrain)")
+    parser.add_argument(
+        "--batchnorm", nargs="+", choices=("folded", "live"), default=["folded", "live"]
+    )
     chosen = parser.parse_args()
+    names = columns(chosen.batchnorm)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     images, y = training_images(chosen.steps * BATCH)
     rows, figures = [], []
@@ -130,12 +140,13 @@ def main() -> None:
             "float trained": accuracies(trained_float(of, x, y, batch_size=BATCH), of),
         }
         for widths in chosen.widths:
-            found = {"network": name, **row(of, widths, chosen.ends, options)}
+            found = {"network": name, "ends": chosen.ends, **row(of, widths, chosen, options)}
             found["accuracy"] |= known
             figures.append(found)
-            rows += lines(found)
+            rows += lines(found, names)
             measuring.write_json(chosen.json, {"steps": chosen.steps, "qat": figures})
-    report(f"Retrained for {chosen.steps} steps of {BATCH} images", HEADER, rows)
+    header = ("network", "widths", "ends", "images", *names, "equal", "goal", "seconds")
+    report(f"Retrained for {chosen.steps} steps of {BATCH} images", header, rows)
     print(measuring.machine_line())
 
 
