@@ -10,11 +10,12 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(STAMP)
 	$(BIN)/python -m model_zoo.demo
 
+# A worker a core; a file stays on one worker, which builds its fixtures once.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m "" --durations=15
+	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -m "" -n auto --dist loadfile --durations=15
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

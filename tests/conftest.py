@@ -1,7 +1,9 @@
-"""What every test shares: hypothesis profiles, data folders. Imports neither Keras nor TensorFlow.
+"""What every test shares: threads, hypothesis profiles, data folders. Imports neither Keras nor
+TensorFlow.
 
-Examples are derandomized, so that a run says the same on every machine. To look for new
-counter-examples: HYPOTHESIS_PROFILE=explore.
+Profiles of hypothesis, chosen by HYPOTHESIS_PROFILE: `quick` (the default), `deep` (what
+continuous integration runs) and `explore`, which draws new examples every time. The first two are
+derandomized, so that a run says the same on every machine.
 
 Tests with reference networks or full data sets skip where these are absent: QUANTKERAS_SHARED
 names a folder with models/ and data/ (default: shared/ beside the checkout, if there is one),
@@ -16,16 +18,28 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("exactness", "harness")
 
-settings.register_profile(
-    "ci",
-    derandomize=True,
-    deadline=None,
-    max_examples=60,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One worker a core: threads of their own would only wait for each other. Read at import of
+    # the libraries, by the processes that tests start as well.
+    for variable in (
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+    ):
+        os.environ.setdefault(variable, "1")
+
+for name, count in {"quick": 15, "deep": 60}.items():
+    settings.register_profile(
+        name,
+        derandomize=True,
+        deadline=None,
+        max_examples=count,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 settings.register_profile("explore", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")

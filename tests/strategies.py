@@ -7,10 +7,23 @@ path.
 from fractions import Fraction
 
 import numpy as np
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quantkeras.numerics import Format, Interval
+
+
+def examples(quick: int, deep: int) -> settings:
+    """So many examples for a property test whose single example is dear, by profile.
+
+    As drawn: making a network that fails smaller takes minutes. `explore` draws ten times `deep`.
+    """
+    counts = {"quick": quick, "deep": deep, "explore": 10 * deep}
+    return settings(
+        max_examples=counts[settings.get_current_profile_name()],
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    )
 
 
 def int64s(bits: int = 63) -> st.SearchStrategy[int]:

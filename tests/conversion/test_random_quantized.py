@@ -7,11 +7,11 @@ import warnings
 
 import keras
 import numpy as np
-import pytest
 from exactness import as_numpy, assert_exact, without_tail
-from hypothesis import Phase, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from random_networks import WIDTHS, Network, networks
+from strategies import examples
 
 from quantkeras.api import quantize
 from quantkeras.calibration.float_view import float_view
@@ -27,10 +27,6 @@ PARAMS = st.builds(
     weight_range=st.sampled_from(["minmax", "mse"]),
     ranges=st.sampled_from(["frozen", "frozen", "moving", "learned"]),
 )
-
-
-#: A network that fails is printed as drawn: making it smaller takes minutes.
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 def check(network: Network, params: QuantizationParams, graph: bool) -> None:
@@ -94,20 +90,13 @@ def test_a_list_feeds_the_program_in_the_order_of_the_model():
     assert [entry.name for entry in program.inputs] == ["first", "second"]
 
 
-@settings(max_examples=20, phases=PHASES)
+@examples(12, 40)
 @given(networks(), PARAMS)
 def test_random_networks_eagerly(network, params):
     check(network, params, graph=False)
 
 
-@settings(max_examples=5, phases=PHASES)
-@given(networks())
-def test_random_networks_in_graph(network):
-    check(network, QuantizationParams(), graph=True)
-
-
-@pytest.mark.slow
-@settings(max_examples=200, phases=PHASES)
+@examples(2, 200)
 @given(networks(), PARAMS)
-def test_many_random_networks(network, params):
+def test_random_networks_in_graph(network, params):
     check(network, params, graph=True)

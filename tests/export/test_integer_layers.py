@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from layer_cases import ALL_KINDS, layer_cases
 from onnx_running import LEVELS, assert_equals_program
 from runtime.small_programs import CONV_DENSE_X, conv_dense, gated, one_layer, two_by_two
+from strategies import examples
 
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
@@ -18,7 +19,7 @@ from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_any_layer(kind: str) -> None:
-    @settings(max_examples=40)
+    @examples(8, 40)
     @given(layer_cases((kind,)))
     def check(case: Any) -> None:
         program = one_layer(case)

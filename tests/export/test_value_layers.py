@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from layer_cases import ALL_KINDS, layer_cases
 from runtime.small_programs import one_layer
+from strategies import examples
 from value_running import assert_within_one, with_output_format
 
 from quantkeras.numerics.layer import MOVEMENTS
@@ -16,7 +17,7 @@ from quantkeras.numerics.layer import MOVEMENTS
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 def test_any_layer(kind: str, form: str) -> None:
-    @settings(max_examples=30, phases=(Phase.explicit, Phase.generate))
+    @examples(6, 30)
     @given(layer_cases((kind,)))
     def check(case: Any) -> None:
         if case.spec.kind in MOVEMENTS:

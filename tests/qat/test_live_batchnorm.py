@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import assert_exact
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import quantkeras as qk
@@ -92,7 +92,6 @@ def test_a_live_model_is_saved_and_trained_on(tmp_path: Path, suffix: str) -> No
     st.floats(-4, 4).filter(lambda g: abs(g) > 1e-3),
     st.floats(0.01, 100),
 )
-@settings(max_examples=40, deadline=None)
 def test_normalizing_is_what_keras_does(seed: int, gamma: float, step: float) -> None:
     """On products of the unfolded kernel; moving statistics follow in the same units."""
     rng = np.random.default_rng(seed)

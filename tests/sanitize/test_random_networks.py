@@ -3,15 +3,12 @@
 import keras
 import pytest
 from float_networks import predictions, relative_error
-from hypothesis import Phase, given, note, settings
+from hypothesis import given, note
 from random_networks import Network, networks
+from strategies import examples
 
 from sanitize import differences, evaluate, sanitize_graph
 from sanitize.keras_io import read_keras, write_keras
-
-TARGETS = ["generic", "pairwise", "neuromorphic"]
-#: A network that fails is printed as drawn: making it smaller takes minutes.
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 def check(network: Network, target: str | None) -> None:
@@ -32,20 +29,9 @@ def check(network: Network, target: str | None) -> None:
     assert log.fired == () and differences(again, result) == []
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [None, "generic", "pairwise", "neuromorphic"])
 def test_sanitizing_keeps_the_function(target):
-    @settings(max_examples=25, phases=PHASES)
-    @given(networks())
-    def run(network):
-        check(network, target)
-
-    run()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", [None, *TARGETS])
-def test_sanitizing_many_networks_keeps_their_functions(target):
-    @settings(max_examples=200, phases=PHASES)
+    @examples(8, 200)
     @given(networks(12))
     def run(network):
         check(network, target)
