@@ -9,8 +9,8 @@ and renames at the end, so an interrupted save leaves the old file as it was.
 
 import json
 import logging
+import math
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,14 +19,18 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from quantkeras.errors import ModelFileError
 from quantkeras.file_faults import describe_foreign, explained, first_line
+from quantkeras.file_writing import replacing, reserve
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK"
 _KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _HDF5_SUFFIXES = (".h5", ".hdf5")
+_HDF5_GROUP = 4096
+"""Bytes that HDF5 spends on a layer or a weight besides its numbers, at most."""
 _SUFFIXES = (".keras", *_HDF5_SUFFIXES)
 
 
@@ -101,17 +105,11 @@ def save_model(model: keras.Model, path: str | os.PathLike[str]) -> Path:
         raise ModelFileError(f"{path} is a folder: choose the name of a file")
     if suffix in _HDF5_SUFFIXES:
         _check_hdf5_can_hold(model, path)
-    # A link stays a link: what it points to is replaced.
-    target = Path(os.path.realpath(path))
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as folder:
-            written = Path(folder) / f"model{suffix}"
-            with _without_format_advice():
-                _write(model, written)
-            os.replace(written, target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ModelFileError(f"{path} cannot be written: {reason}") from error
+    with replacing(path) as temporary, _without_format_advice():
+        # Keras tells the format by the suffix, which a file behind a link need not have.
+        written = temporary.with_name(f"model{suffix}")
+        _write(model, written)
+        os.replace(written, temporary)
     return path
 
 
@@ -119,8 +117,20 @@ def _write(model: keras.Model, path: Path) -> None:
     if path.suffix == ".keras":
         model.save(path)
     else:
+        # HDF5 brings the process down where the disk is full.
+        reserve(path, _size_in_hdf5(model))
         # With the optimizer, Keras removes it from the compile settings of the live model.
         model.save(path, include_optimizer=False)
+
+
+def _size_in_hdf5(model: keras.Model) -> int:
+    """Bytes of a model file, rather too many: weights, network, and what HDF5 spends on each."""
+    weights = sum(
+        math.prod(weight.shape) * np.dtype(keras.backend.standardize_dtype(weight.dtype)).itemsize
+        for weight in model.weights
+    )
+    groups = len(model.weights) + len(model.layers)
+    return weights + len(model.to_json()) + _HDF5_GROUP * groups
 
 
 def _read_hdf5_header(path: Path) -> tuple[str, dict[str, Any]]:

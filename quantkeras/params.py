@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from quantkeras.calibration.observers import observer_template
 from quantkeras.errors import QuantizationError
+from quantkeras.file_writing import write_text
 from quantkeras.setting_checks import (
     Check,
     ParamsError,
@@ -291,8 +292,8 @@ class QuantizationParams:
         return cls.from_config(config)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the settings to a JSON file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        """Writes the settings to a JSON file; ModelFileError, with the reason, if it can't."""
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

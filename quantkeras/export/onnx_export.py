@@ -116,11 +116,12 @@ def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise ModelFileError(f"{str(target)!r}: there is no folder {str(target.parent)!r}")
-    if model.ByteSize() <= LARGEST_MESSAGE:
-        with replacing(target) as temporary:
+    with replacing(target) as temporary:
+        if model.ByteSize() <= LARGEST_MESSAGE:
             temporary.write_bytes(model.SerializeToString())
-        return
-    onnx.save(model, target, save_as_external_data=True, location=f"{target.name}.data")
+            return
+        data = f"{temporary.name}.data"
+        onnx.save(model, temporary, save_as_external_data=True, location=data)
 
 
 def check_onnx(model: onnx.ModelProto) -> None:

@@ -218,15 +218,13 @@ def inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     """Write a model; the weights of one above 2 GiB go to a file ``path + ".data"`` beside it."""
-    target = Path(path)
-    if size_of(model) <= LARGEST_MESSAGE:
-        with replacing(target) as temporary:
+    with replacing(path) as temporary:
+        if size_of(model) <= LARGEST_MESSAGE:
             temporary.write_bytes(model.SerializeToString())
-        return
-    data = target.with_name(f"{target.name}.data")
-    data.unlink(missing_ok=True)  # onnx would append to it
-    # Saving turns the weights of the model that is saved into references.
-    onnx.save(copy_model(model), str(target), save_as_external_data=True, location=data.name)
+            return
+        data = f"{temporary.name}.data"
+        # Saving turns the weights of the model that is saved into references.
+        onnx.save(copy_model(model), str(temporary), save_as_external_data=True, location=data)
 
 
 @contextmanager

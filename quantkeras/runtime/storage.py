@@ -1,8 +1,7 @@
 """Programs in files: one zip archive with a JSON header and one ``.npy`` entry per array.
 
 The header (``program.json``) holds the structure; wherever an array belongs it names an entry.
-Arrays are packed by ``packing.py`` and nothing is pickled. Equal arrays are written once. A file is
-written beside its place and then moved there, so that a crash leaves the old one intact.
+Arrays are packed by ``packing.py`` and nothing is pickled. Equal arrays are written once.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from .._version import __version__
 from ..errors import ModelFileError
+from ..file_writing import replacing
 from ..numerics import Format
 from ..numerics.layer import LayerParams, LayerSpec
 from .packing import pack, stored_type, unpack
@@ -68,17 +68,10 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def save(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write a program to `path`, replacing what is there in one step."""
-    place = Path(path)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            _write(program, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a program to `path`, replacing what is there in one step; ModelFileError if it can't.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        _write(program, file)
 
 
 def load(path: str | os.PathLike[str], make: Callable[..., Program]) -> Program:

@@ -133,7 +133,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ModelFileError, match="cannot be written: no space"):
         two_by_two().save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["net.qkp"]
