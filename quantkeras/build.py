@@ -81,6 +81,7 @@ class _Builder:
             per_channel=not (integer or self.qparams.per_tensor_activations)
             and self.plan.keeps_channels(name),
             integer_input=integer,
+            bordered=name in self.plan.bordered and not integer,
             range_mode="frozen" if integer else self.qparams.ranges,
             name=self._name(f"{name}/quantizer"),
         )
@@ -95,6 +96,7 @@ class _Builder:
                 bits=self.qparams.activation_bits,
                 per_channel=not self.qparams.per_tensor_activations
                 and self.plan.keeps_channels(value),
+                bordered=value in self.plan.bordered,
                 range_mode=self.qparams.ranges,
                 name=self._name(name),
             )
@@ -185,6 +187,7 @@ def quantized_layer(
             bits=block.bits,
             signed=block.signed,
             per_channel=per_channel and not (settings.per_tensor_activations or one_table),
+            bordered=block.bordered,
             range_mode=qparams.ranges,
             name="output_quantizer",
         )

@@ -8,7 +8,8 @@ import numpy as np
 
 from sanitize.graph import Graph, Node, producer_of
 
-from .plan import AVERAGES, only_moves
+from .moving import only_moves
+from .plan import AVERAGES
 
 
 def chains_of(graph: Graph, integer: set[str], needed: set[str]) -> dict[str, tuple[Node, ...]]:

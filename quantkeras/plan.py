@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sanitize.graph import Graph, Node, producer_of
 
+from .moving import moves_channels
 from .numerics.layer import ELEMENTWISE
 from .params import LayerSettings
 
@@ -19,16 +20,6 @@ WEIGHTED = (*CONVOLUTIONS, "dense")
 MERGES = (*ELEMENTWISE, "concat")
 AVERAGES = ("global_avg_pool", "avg_pool")
 STANDALONE = ("relu", "activation", *AVERAGES)
-MOVEMENTS = (
-    "flatten",
-    "reshape",
-    "permute",
-    "max_pool",
-    "pad",
-    "identity",
-    "slice",
-    "upsample",
-)
 ASKED = "kept in float as asked"
 
 
@@ -38,7 +29,8 @@ class Block:
 
     quantized_output: whether an OutputQuantizer ends it (else it keeps its accumulator).
     bits, signed: of that quantizer; settings: what the user chose for this layer; table_signed:
-    whether what enters the table of an element-wise function has a sign.
+    whether what enters the table of an element-wise function has a sign; bordered: whether layers
+    put something but zeros around the output.
     """
 
     nodes: tuple[Node, ...]
@@ -47,6 +39,7 @@ class Block:
     signed: bool
     settings: LayerSettings
     table_signed: bool = True
+    bordered: bool = False
 
     @property
     def core(self) -> Node:
@@ -89,7 +82,7 @@ class Plan:
     blocks: by name of their core; members: name of every node in a block -> its block; movements:
     nodes that only move integers; inputs: names of graph inputs that get an InputQuantizer;
     floats: what stays float. requantized: values of layers that stay float as asked, which integer
-    layers read.
+    layers read. bordered: values around which integer layers put something but zeros.
     """
 
     graph: Graph
@@ -99,6 +92,7 @@ class Plan:
     inputs: tuple[str, ...]
     floats: tuple[FloatNode, ...]
     requantized: frozenset[str] = frozenset()
+    bordered: frozenset[str] = frozenset()
     _integer: frozenset[str] = field(repr=False, default=frozenset())
 
     def is_integer(self, value: str) -> bool:
@@ -139,21 +133,3 @@ class Plan:
             lines.append(f"  {block.name}: {chain}{weights} -> {kept}")
         lines += [f"  float {f.node.name} ({f.node.kind}): {f.reason}" for f in self.floats]
         return "\n".join(lines)
-
-
-def only_moves(node: Node) -> bool:
-    """Whether a node moves integers and needs no hardware layer around it.
-
-    A max pool with explicit padding needs one: as a Keras layer of its own there is none.
-    """
-    padded_pool = node.kind == "max_pool" and not isinstance(node.attrs["padding"], str)
-    return node.kind in MOVEMENTS and not padded_pool
-
-
-def moves_channels(graph: Graph, node: Node) -> bool:
-    """Whether a movement takes channels off the last axis."""
-    if node.kind == "permute":
-        return bool(node.attrs["dims"][-1] != len(node.shape) - 1)
-    if node.kind in ("flatten", "reshape"):
-        return graph.shape_of(node.inputs[0])[-1] != node.shape[-1]
-    return False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sanitize.graph import Graph, Node, producer_of
 
+from .borders import Border, find_borders, folded_padding, join_borders
 from .chains import chains_of, moved_outputs
 from .layers.element_function import minimum_of
+from .moving import MOVEMENTS, only_moves
 from .params import QuantizationParams
-from .plan import ASKED, MERGES, MOVEMENTS, STANDALONE, WEIGHTED, Block, FloatNode, Plan, only_moves
+from .plan import ASKED, MERGES, STANDALONE, WEIGHTED, Block, FloatNode, Plan
 
 FINAL_FUNCTIONS = ("softmax", "activation", "identity", "reshape", "flatten")
 
@@ -23,16 +25,18 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
         if only_moves(node) or node.kind == "input":
             reasons[name] = "nothing behind it is integer"
     quantized = _quantized_outputs(graph, chains, needed)
+    borders = find_borders(graph, lambda n: folded_padding(n) if n.name in chains else None)
     blocks: dict[str, Block] = {}
     members: dict[str, Block] = {}
     unsigned: set[str] = set()
     for node in graph:
         if node.name in chains:
             chain = chains[node.name]
-            block = _block(graph, chain, quantized[node.name], unsigned, qparams)
+            border = _border(graph, node, chains, borders)
+            block = _block(graph, chain, quantized[node.name], unsigned, qparams, border)
             blocks[node.name] = block
             members.update({member.name: block for member in chain})
-            if not block.signed:
+            if _is_unsigned(chain, unsigned):
                 unsigned.add(block.output)
         elif only_moves(node) and node.inputs and producer_of(node.inputs[0]) in unsigned:
             unsigned.add(node.name)
@@ -52,7 +56,8 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
         for value in graph[name].inputs
         if producer_of(value) in reasons
     )
-    return Plan(graph, blocks, members, moves, inputs, floats, requantized, flowing)
+    bordered = frozenset(borders)
+    return Plan(graph, blocks, members, moves, inputs, floats, requantized, bordered, flowing)
 
 
 def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
@@ -149,6 +154,7 @@ def _block(
     quantized: bool,
     unsigned: set[str],
     qparams: QuantizationParams,
+    border: Border | None,
 ) -> Block:
     core = chain[0]
     settings = qparams.for_layer(
@@ -158,17 +164,39 @@ def _block(
         last=not quantized,
         source=[name for node in chain for name in node.source],
     )
-    rectified = any(node.kind == "relu" for node in chain)
-    positive = all(producer_of(v) in unsigned for v in core.inputs)
-    signed = not (rectified or (positive and core.kind not in (*WEIGHTED, "subtract")))
-    table_signed = signed
     function = next((node for node in chain if node.kind == "activation"), None)
-    if function is not None:
-        signed = minimum_of(function.attrs, not table_signed) < 0
+    signed = not _is_unsigned(chain, unsigned)
     ends_plain = function is None and (signed or not quantized)
     bits = settings.output_bits if ends_plain else settings.activation_bits
     quantized = quantized or bits is not None
-    return Block(chain, quantized, bits or 0, signed, settings, table_signed)
+    table_signed = not _core_is_unsigned(chain, unsigned)
+    signed = signed or (border is not None and border.negative)
+    return Block(chain, quantized, bits or 0, signed, settings, table_signed, border is not None)
+
+
+def _core_is_unsigned(chain: tuple[Node, ...], unsigned: set[str]) -> bool:
+    """Whether a block makes nothing negative before its element-wise function."""
+    core = chain[0]
+    positive = all(producer_of(v) in unsigned for v in core.inputs)
+    rectified = any(node.kind == "relu" for node in chain)
+    return rectified or (positive and core.kind not in (*WEIGHTED, "subtract"))
+
+
+def _is_unsigned(chain: tuple[Node, ...], unsigned: set[str]) -> bool:
+    """Whether a block makes nothing negative."""
+    positive = _core_is_unsigned(chain, unsigned)
+    function = next((node for node in chain if node.kind == "activation"), None)
+    return positive if function is None else minimum_of(function.attrs, positive) >= 0
+
+
+def _border(
+    graph: Graph, core: Node, chains: dict[str, tuple[Node, ...]], borders: dict[str, Border]
+) -> Border | None:
+    """What stands around the output of a block, at any call site of a shared layer."""
+    sites = [core] if core.share is None else graph.sites(core.share)
+    ends = [chains[site.name][-1].name for site in sites if site.name in chains]
+    found = [borders[end] for end in ends if end in borders]
+    return join_borders(found) if found else None
 
 
 def _follows_input(graph: Graph, node: Node) -> bool:

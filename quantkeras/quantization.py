@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from sanitize import sanitize_graph
 from sanitize.graph import Graph
 
 from .analysis import coverage
+from .borders import unfold_borders
 from .build import build_model
 from .calibration import calibrate_on
 from .conversion.convert import convert_parts
@@ -72,6 +74,7 @@ def quantize(
         dtypes = {name: _input_kind(stream.dtypes[name]) for name in graph.inputs}
     else:
         dtypes = dict.fromkeys(graph.inputs, qparams.input_dtype)
+    plan = _plan_for_inputs(plan, qparams, dtypes)
     quantized = build_model(plan, qparams, dtypes)
     attach(quantized, trace(network.layers, plan, log))
     kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
@@ -86,6 +89,16 @@ def quantize(
         form = as_onnx if isinstance(as_onnx, str) else "integer"
         return export_whole(quantized, form, network.onnx)
     return quantized
+
+
+def _plan_for_inputs(plan: Plan, qparams: QuantizationParams, dtypes: Mapping[str, str]) -> Plan:
+    """The plan, or another one where inputs are integers already and can't hold what is put around
+    them: their range is given.
+    """
+    ranges = {"uint8": (0, 255), "int8": (-128, 127)}
+    limits = {name: ranges[kind] for name, kind in dtypes.items() if kind in ranges}
+    graph = unfold_borders(plan.graph, limits)
+    return plan if graph is plan.graph else make_plan(graph, qparams)
 
 
 def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:

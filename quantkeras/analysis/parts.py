@@ -9,7 +9,8 @@ from typing import Literal
 from sanitize.graph import Graph, Node, producer_of
 
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
-from ..plan import MOVEMENTS, WEIGHTED, Plan
+from ..moving import MOVEMENTS
+from ..plan import WEIGHTED, Plan
 from ..provenance import quantized_name
 from ..runtime.summary import describe
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from sanitize.graph import Graph, Node
 
+from ..borders import Border
 from ..layers import InputQuantizer, OutputQuantizer, WeightedLayer
 from ..numerics.shapes import fixed_shape
 
@@ -49,11 +50,13 @@ def only_reader(graph: Graph, name: str) -> tuple[WeightedLayer, list[Node]] | N
     return layer, path
 
 
-def fill_range(graph: Graph, name: str, largest: np.ndarray) -> np.ndarray:
-    """Scale the value ``name`` to fill its format; returns its new clipping ranges.
+def fill_range(
+    graph: Graph, name: str, largest: np.ndarray, border: Border | None = None
+) -> np.ndarray:
+    """Scale the value ``name`` to fill its format; returns by what it changed, (c,).
 
-    largest: clipping range of the value as it is, (c,) or scalar, > 0. Call only where
-    :func:`only_reader` finds one.
+    largest: clipping range of the value as it is, (c,) or scalar, > 0; border: what stands around
+    it. Call only where :func:`only_reader` finds one.
     """
     found = only_reader(graph, name)
     assert found is not None
@@ -61,13 +64,16 @@ def fill_range(graph: Graph, name: str, largest: np.ndarray) -> np.ndarray:
     layer = graph[name].attrs["layer"]
     quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
     before = np.asarray(quantizer.ratio)
-    largest = np.asarray(largest, np.float64)
-    factor = np.broadcast_to(_wanted_factor(quantizer, largest), before.shape)
+    wanted = np.asarray(largest, np.float64) / HEADROOM
+    if border is not None:
+        reach = quantizer.range_of_border(border.lowest, border.highest)
+        wanted = np.maximum(wanted, reach)
+    factor = np.broadcast_to(_wanted_factor(quantizer, wanted), before.shape)
     change = layer.scale_output(factor)
     moved = _moved(np.asarray(quantizer.ratio) / before, graph[name], path)
     assert moved is not None
     reader.divide_input(moved)
-    return largest * (change if largest.ndim else change[0])
+    return change
 
 
 def normalize_integers(graph: Graph, name: str) -> None:
@@ -86,8 +92,8 @@ def normalize_integers(graph: Graph, name: str) -> None:
     reader.divide_input(factor)
 
 
-def _wanted_factor(quantizer: OutputQuantizer, largest: np.ndarray) -> np.ndarray:
-    wanted = largest / HEADROOM
+def _wanted_factor(quantizer: OutputQuantizer, wanted: np.ndarray) -> np.ndarray:
+    """What stretches the ranges ``wanted``, (c,) or scalar, to those of their formats."""
     exponents = np.ceil(np.log2(wanted) - 1e-6)
     if quantizer.per_channel:
         exponents = np.maximum(exponents, exponents.max() - quantizer.max_spread)

@@ -12,6 +12,7 @@ import numpy as np
 from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
+from ..borders import Border, find_borders, join_borders, layer_padding
 from ..errors import QuantizationError
 from ..layers import (
     HardwareLayer,
@@ -158,18 +159,36 @@ def _set_ranges(
     fresh: bool,
 ) -> None:
     done: set[int] = set()
+    borders = _borders(graph, values)
     for name, value in values.items():
         layer, quantizer = value.layer, value.quantizer
         if id(quantizer) in done:
             continue
         done.add(id(quantizer))
         observer = observers[id(quantizer)]
+        border = borders.get(id(quantizer))
         if isinstance(layer, InputQuantizer) and fresh:
-            layer.signed = bool(observer.ranges().minimum.min() < 0)
+            layer.signed = bool(observer.ranges().minimum.min() < 0 or (border and border.negative))
         foldable = name in graph and only_reader(graph, name) is not None
         largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)
         if foldable:
-            largest = fill_range(graph, name, largest)
+            change = fill_range(graph, name, largest, border)
+            largest = largest * (change if largest.ndim else change[0])
+            border = border and border.scaled(change)
         quantizer.set_range(largest)
+        if border is not None:
+            quantizer.set_border(border.lowest, border.highest)
         if name not in graph:
             check_exponent(float(np.max(quantizer.exponents())), layer.name)
+
+
+def _borders(graph: Graph, values: Mapping[str, QuantizedValue]) -> dict[int, Border]:
+    """What layers put around the tensors of each bordered quantizer, by its id."""
+    found = find_borders(graph, layer_padding)
+    joined: dict[int, Border] = {}
+    for name, value in values.items():
+        key = id(value.quantizer)
+        if name in found and value.quantizer.bordered:
+            both = [joined[key], found[name]] if key in joined else [found[name]]
+            joined[key] = join_borders(both)
+    return joined

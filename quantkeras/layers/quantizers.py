@@ -33,6 +33,8 @@ PACKAGE = "quantkeras"
 RANGE_MODES = ("frozen", "moving", "learned")
 MOMENTUM = 0.99
 HYSTERESIS = 0.25
+NO_BORDER = -1024.0
+"""An exponent below that of every range."""
 
 
 class Quantizer(keras.layers.Layer):
@@ -65,11 +67,14 @@ class OutputQuantizer(Quantizer):
 
     bits: 2..16; signed: False after a ReLU; per_channel: one frac per last-axis channel, else one
     for the tensor; max_spread: how many bits finer than the coarsest channel a channel may be
-    (its consumer shifts the others left by as much, so accumulators grow by that).
+    (its consumer shifts the others left by as much, so accumulators grow by that); bordered: layers
+    put something but zeros around the tensor, which the range always reaches (see
+    :meth:`set_border`).
 
     Weights: ``log2_range`` (c,) or (1,): log2 of the clipping range in units of values;
     ``frac = value_bits - ceil(log2_range)``, never clamped. ``ratio``: what equalization
     multiplied the channel by, for reports (quantized value = float value * ratio).
+    ``least_exponent``, of a bordered one: log2 of the smallest range, whatever log2_range says.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class OutputQuantizer(Quantizer):
         signed: bool = True,
         per_channel: bool = True,
         max_spread: int = 2,
+        bordered: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,6 +91,7 @@ class OutputQuantizer(Quantizer):
         self.signed = signed
         self.per_channel = per_channel
         self.max_spread = max_spread
+        self.bordered = bordered
 
     @property
     def qmin(self) -> int:
@@ -107,6 +114,13 @@ class OutputQuantizer(Quantizer):
         self.ratio = self.add_weight(
             name="ratio", shape=(input_shape[-1],), initializer="ones", trainable=False
         )
+        if self.bordered:
+            self.least_exponent = self.add_weight(
+                name="least_exponent",
+                shape=size,
+                initializer=keras.initializers.Constant(NO_BORDER),
+                trainable=False,
+            )
         self.elements = max(1, math.prod(d or 1 for d in input_shape[1:]))
         self.built = True
 
@@ -120,6 +134,10 @@ class OutputQuantizer(Quantizer):
             ceiling = exact.ceil_through(exact.scale_gradient(exponent, factor))
         else:
             ceiling = ops.ceil(exponent)
+        if self.bordered:
+            # All are integers, so the sum is exact; the gradient is as if nothing was raised.
+            held = ops.maximum(ceiling, self.least_exponent)
+            ceiling = ceiling + ops.stop_gradient(held - ceiling)
         if self.per_channel:
             highest = ops.stop_gradient(ops.max(ceiling))
             ceiling = ops.maximum(ceiling, highest - self.max_spread)
@@ -152,6 +170,22 @@ class OutputQuantizer(Quantizer):
         exponents = np.where(on_edge, nearest - HYSTERESIS, exponents)
         self.log2_range.assign(exponents.astype(np.float32))
 
+    def range_of_border(self, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
+        """Range (c,) or scalar that reaches from lowest <= 0 to highest >= 0, (c,) each."""
+        # Of a range r the largest value is r less a step, and half a step above it rounds to it.
+        upper = highest / (1 - 2.0 ** -(self.value_bits + 1))
+        reach = np.maximum(upper, -lowest) if self.signed else upper
+        return np.asarray(reach if self.per_channel else reach.max())
+
+    def set_border(self, lowest: np.ndarray, highest: np.ndarray) -> None:
+        """Hold these values around the tensor, too, however the range moves; (c,) each.
+
+        lowest <= 0 <= highest, in units of values. Only of a ``bordered`` quantizer.
+        """
+        reach = np.maximum(self.range_of_border(lowest, highest), 2.0**-149)
+        exponent = np.broadcast_to(np.ceil(np.log2(reach) - 1e-5), self.least_exponent.shape)
+        self.least_exponent.assign(exponent.astype(np.float32))
+
     def follow(self, values: Tensor) -> None:
         """Moving mode: let the range follow the values of one training batch."""
         axes = tuple(range(len(values.shape) - 1)) if self.per_channel else None
@@ -172,6 +206,7 @@ class OutputQuantizer(Quantizer):
             "signed": self.signed,
             "per_channel": self.per_channel,
             "max_spread": self.max_spread,
+            "bordered": self.bordered,
         }
 
 

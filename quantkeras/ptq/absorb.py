@@ -6,8 +6,9 @@ deviations) can leave the channel and go into the biases of the next layer (Nage
 arXiv:1906.04721, section 4.1.3): relu(x - c) = relu(x) - c but for 0.14 % of the values, and the
 activation needs a smaller range. Without an activation between, all of the mean can go, exactly.
 
-The next layer pads with 0, which now stands for c less: its padding value becomes -c, which
-hardware layers have, so that the border is as exact as the inside.
+A next layer that pads with p sees p - c there, a padding value that hardware layers have. It must
+be an integer of the tensor's format, though: below 0 behind a ReLU it would cost a sign, which is
+more than absorbing gains. So c is at most p, and nothing is absorbed where the padding is 0.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sanitize.rules.linear import (
     LINEAR,
     constant_response,
     explicit_pads,
+    pad_values,
     scale_inputs,
     scale_outputs,
 )
@@ -102,11 +104,13 @@ def absorb(graph: Graph, link: Link, moments: Moments) -> tuple[Graph, int]:
     for name, origin in link.clips.items():
         amount = np.minimum(amount, _below_ceiling(graph[name], origin, amount))
     producer, reader = graph[link.producer], graph[link.reader]
+    padded = _is_padded(graph, reader)
+    if padded:
+        amount = np.minimum(amount, _least_padding(reader, link, len(amount)))
     along = amount[link.origin]
     constant = constant_response(graph, reader, along)
     if constant is None or not amount.any() or "bias" not in producer.weights:
         return graph, 0
-    padded = _is_padded(graph, reader)
     shifted = scale_inputs(reader, np.ones(len(along)), along, constant, padded)
     changed = [scale_outputs(producer, np.ones(len(amount)), -amount), shifted]
     changed += [
@@ -124,6 +128,16 @@ def _below_ceiling(clip: Node, origin: NDArray[np.int64], amount: Array) -> Arra
     lowest = np.full(len(amount), np.inf)
     np.minimum.at(lowest, origin, ceiling)
     return np.where(amount < 0.5 * lowest, amount, 0.0)
+
+
+def _least_padding(reader: Node, link: Link, channels: int) -> Array:
+    """(c,) what may be absorbed for the padding to stay above 0.
+
+    Below, the input of the reader would need a sign, which costs more than absorbing gains.
+    """
+    lowest = np.full(channels, np.inf)
+    np.minimum.at(lowest, link.origin, pad_values(reader, len(link.origin)))
+    return np.maximum(lowest, 0.0)
 
 
 def _is_padded(graph: Graph, node: Node) -> bool:

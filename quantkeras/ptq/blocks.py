@@ -24,8 +24,8 @@ from sanitize.keras_io import write_keras
 
 from ..build import layer_node
 from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+from ..moving import MOVEMENTS
 from ..numerics.layer import LayerParams
-from ..plan import MOVEMENTS
 from ..progress import progress_bar
 from .linear_rows import as_kernel
 from .soft_rounding import SoftRounding, Stage
