@@ -7,7 +7,6 @@ output's integers end where the function clips: what is checked here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
-from .model_source import inner_graphs
+from .graph_editor import uses_of
 from .number_types import AffineParams, NumberType
 
 _REQUANTIZING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Concat")
@@ -33,7 +32,7 @@ def merge_clipping(
 
     The input of one that may be merged takes the params of its output, in ``params``.
     """
-    readers = _readers(graph)
+    readers = uses_of(graph, graph.node)
     made = {name for node in nodes if node.op_type in _REQUANTIZING for name in node.output}
     kept = []
     for node in nodes:
@@ -49,16 +48,6 @@ def merge_clipping(
             params[source] = params[output]
             kept.append(node)
     return kept
-
-
-def _readers(graph: onnx.GraphProto) -> Counter[str]:
-    """How often each value is read, outputs and graphs within nodes included."""
-    found = Counter(value.name for value in graph.output)
-    for node in graph.node:
-        found.update(node.input)
-        for inner in inner_graphs(node):
-            found.update(_readers(inner))
-    return found
 
 
 def _limits(graph: onnx.GraphProto, node: onnx.NodeProto) -> tuple[float, float] | None:

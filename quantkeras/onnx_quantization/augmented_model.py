@@ -8,6 +8,7 @@ from typing import NamedTuple
 import onnx
 import onnx.helper
 
+from .graph_editor import all_names
 from .model_source import copy_model
 
 
@@ -27,7 +28,7 @@ def augment(model: onnx.ModelProto, tensors: Sequence[str], extremes: bool) -> A
     graph = found.graph
     inputs = {value.name for value in graph.input}
     existing = {value.name for value in graph.output}
-    taken = inputs | {name for node in graph.node for name in node.output}
+    taken = set(all_names(graph))
     outputs: dict[str, tuple[str, ...]] = {}
     for tensor in tensors:
         if extremes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,8 +99,12 @@ def measure(
     augmented_model_path: str | os.PathLike[str] | None = None,
     num_samples: int | None = 1024,
     batch_size: int | None = None,
+    on_batch: Callable[[Batch], None] | None = None,
 ) -> dict[str, AffineParams]:
-    """Run the model over the samples, and choose params for each of the tensors."""
+    """Run the model over the samples, and choose params for each of the tensors.
+
+    on_batch: is called with what the model is fed.
+    """
     from .augmented_model import augment
     from .model_source import open_session, save_model
 
@@ -111,6 +115,8 @@ def measure(
     collectors = {name: make_collector(method, f"tensor '{name}'") for name in tensors}
     wanted = [output for outputs in augmented.outputs.values() for output in outputs]
     for batch in batches_of(samples, session, num_samples, batch_size):
+        if on_batch is not None:
+            on_batch(batch)
         values = dict(zip(wanted, session.run(wanted, batch), strict=True)) if wanted else {}
         for name in tensors:
             found = [values[output] for output in augmented.outputs.get(name, ())]
@@ -128,9 +134,11 @@ def batches_of(
     samples: Any, session: Any, num_samples: int | None, batch_size: int | None
 ) -> Iterator[dict[str, Any]]:
     """Batches {input: array} in the types that the model takes."""
+    from .model_source import dtype_of
+
     inputs = session.get_inputs()
     elements = _read(samples, inputs, num_samples, batch_size)
-    dtypes = {value.name: _dtype_of(value.type) for value in inputs}
+    dtypes = {value.name: dtype_of(value.type) for value in inputs}
     seen = 0
     for element in elements:
         if not isinstance(element, Mapping) or not set(dtypes) <= set(element):
@@ -173,9 +181,3 @@ def _read(
             continue
         first = False
         yield batch
-
-
-def _dtype_of(onnx_type: str) -> np.dtype[Any]:
-    """The NumPy type for what onnxruntime calls, for example, tensor(float)."""
-    name = onnx_type.removeprefix("tensor(").removesuffix(")")
-    return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))

@@ -21,7 +21,7 @@ class GraphEditor:
     """Takes a model's nodes out, to put back those that stay and what replaces the others.
 
     Nodes are put in the order of computation. Values keep their names; what is new gets a name
-    that nothing else has.
+    that nothing else has. uses: how often each value was read when the model came.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -32,7 +32,9 @@ class GraphEditor:
         self.old = list(model.graph.node)
         self._new: list[onnx.NodeProto] = []
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._names = set(_all_names(model.graph))
+        self._names = set(all_names(model.graph))
+        self._added: set[str] = set()
+        self.uses = uses_of(model.graph, self.old)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -104,6 +106,7 @@ class GraphEditor:
         """Name of a new initializer."""
         array = np.asarray(values, dtype)
         found = self.unique(name)
+        self._added.add(found)
         self.graph.initializer.append(onnx.numpy_helper.from_array(array, found))
         return found
 
@@ -115,14 +118,14 @@ class GraphEditor:
     def finish(self) -> onnx.ModelProto:
         """The model with the nodes that were put in, without constants that nothing reads now.
 
-        What nothing read before stays: it was not ours to remove.
+        What nothing read when the model came stays: it was not ours to remove.
         """
-        before, uses = _uses(self.graph, self.old), _uses(self.graph, self._new)
+        uses = uses_of(self.graph, self._new)
         del self.graph.node[:]
         self.graph.node.extend(self._new)
         for index in reversed(range(len(self.graph.initializer))):
             name = self.graph.initializer[index].name
-            if before[name] and not uses[name]:
+            if (self.uses[name] or name in self._added) and not uses[name]:
                 del self.graph.initializer[index]
         # Values in between that are no longer there.
         made = {name for node in self._new for name in node.output}
@@ -132,24 +135,58 @@ class GraphEditor:
         return self.model
 
 
-def _uses(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Counter[str]:
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put each node behind those that make what it reads, also within graphs of its own.
+
+    onnxruntime's tool sorts by the inputs of nodes alone: a branch moves before what it reads.
+    """
+    makers = {name: node for node in graph.node for name in node.output if name}
+    done: set[str] = set()
+    found: list[onnx.NodeProto] = []
+    for last in graph.node:
+        waiting = [last]
+        while waiting:
+            node = waiting[-1]
+            if done.issuperset(node.output):
+                waiting.pop()
+                continue
+            before = [makers[name] for name in uses_of_node(node) if name in makers]
+            missing = [maker for maker in before if not done.issuperset(maker.output)]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            done.update(node.output)
+            found.append(node)
+    del graph.node[:]
+    graph.node.extend(found)
+
+
+def uses_of(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Counter[str]:
     """How often each value is read: by nodes, graphs within them, and as an output."""
     found = Counter(value.name for value in graph.output)
     for node in nodes:
-        found.update(node.input)
-        for inner in inner_graphs(node):
-            found.update(_uses(inner, inner.node))
+        found.update(uses_of_node(node))
     return found
 
 
-def _all_names(graph: onnx.GraphProto) -> Iterator[str]:
+def uses_of_node(node: onnx.NodeProto) -> Counter[str]:
+    """How often a node reads each value, graphs within it included."""
+    found = Counter(node.input)
+    for inner in inner_graphs(node):
+        found.update(uses_of(inner, inner.node))
+    return found
+
+
+def all_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of nodes and values, also of graphs within."""
     yield from (value.name for value in graph.input)
     yield from (value.name for value in graph.output)
     yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
     for node in graph.node:
         yield node.name
         yield from node.input
         yield from node.output
         for inner in inner_graphs(node):
-            yield from _all_names(inner)
+            yield from all_names(inner)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.checker
 import onnx.helper
@@ -62,6 +63,8 @@ def load_model(model: Any) -> onnx.ModelProto:
         loaded = onnx.inliner.inline_local_functions(loaded)
     found = copy_model(loaded)
     found.ir_version = max(found.ir_version, 4)  # from here on weights need not be inputs, too
+    for node in found.graph.node:
+        node.domain = "" if node.domain == "ai.onnx" else node.domain  # two names of one domain
     _lift_constants(found.graph)
     _name_nodes(found.graph)
     return found
@@ -120,13 +123,14 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
         for index, name in enumerate(node.input):
             node.input[index] = same.get(name, name)
         value = next((entry for entry in node.attribute if entry.name == "value"), None)
-        if node.op_type == "Constant" and value is not None:
+        if node.op_type == "Constant" and not node.domain and value is not None:
             tensor = graph.initializer.add()
             tensor.CopyFrom(value.t)
             tensor.name = node.output[0]
             held.add(tensor.name)
         elif (
             node.op_type == "Identity"
+            and not node.domain
             and node.input[0] in held
             and node.output[0] not in read_elsewhere
         ):
@@ -247,14 +251,23 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
             return onnxruntime.InferenceSession(content, options, providers=providers)
         with as_file(model) as path:
             return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except _session_errors() as error:
+    except session_errors() as error:
         raise QuantizationError(
             f"onnxruntime cannot run the model '{model.graph.name}': {error}"
         ) from error
 
 
-def _session_errors() -> tuple[type[Exception], ...]:
-    """What a session raises for a model that it cannot take; the classes share no base."""
+def dtype_of(onnx_type: str) -> np.dtype[Any]:
+    """The NumPy type for what onnxruntime calls, for example, tensor(float).
+
+    Raises TypeError for what NumPy has no type for.
+    """
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))
+
+
+def session_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model that it cannot take or run; the classes share no base."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = ("Fail", "InvalidGraph", "InvalidArgument", "NotImplemented", "RuntimeException")

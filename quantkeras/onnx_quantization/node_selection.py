@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,19 +37,44 @@ MORE_STATIC_TYPES = {
 """Mode -> further types that may be asked for; None: any."""
 
 
+_STANDARD_TYPES = {*STATIC_TYPES["qdq"], *(MORE_STATIC_TYPES["qlinear"] or ()), "LSTM"}
+"""Types above that are standard operators; the others are onnxruntime's own."""
+
+
+def is_type(node: onnx.NodeProto, op_types: Collection[str]) -> bool:
+    """Whether the node is an operator of these types."""
+    return node.op_type in op_types and not is_namesake(node)
+
+
+def is_namesake(node: onnx.NodeProto) -> bool:
+    """Whether an operator of another domain only has the name of a standard one: Conv of
+    "com.microsoft.nchwc", for example, reads another layout.
+    """
+    return bool(node.domain) and node.op_type in _STANDARD_TYPES
+
+
 def select_nodes(
     graph: onnx.GraphProto,
     op_types: Sequence[str],
     nodes_to_quantize: Sequence[str] | None,
     nodes_to_exclude: Sequence[str] | None,
 ) -> list[onnx.NodeProto]:
-    """Nodes of the types, of these only the listed ones if there is a list, less the excluded."""
+    """Nodes of the types, of these only the listed ones if there is a list, less the excluded.
+
+    Raises QuantizationError for a name that no node has, or that of an operator of another domain.
+    """
     only = _known_names(graph, nodes_to_quantize, "nodes_to_quantize")
     without = _known_names(graph, nodes_to_exclude, "nodes_to_exclude")
+    for node in graph.node:
+        if node.name in only and is_namesake(node):
+            raise QuantizationError(
+                f"nodes_to_quantize: '{node.name}' is {node.op_type} of the domain "
+                f"'{node.domain}', which has no quantized form; leave it out"
+            )
     return [
         node
         for node in graph.node
-        if node.op_type in op_types
+        if is_type(node, op_types)
         and (nodes_to_quantize is None or node.name in only)
         and node.name not in without
     ]
@@ -67,7 +92,7 @@ def forced_nodes(
     return [
         node
         for node in graph.node
-        if (node.op_type in op_types or node.name in also) and node.name not in without
+        if (is_type(node, op_types) or node.name in also) and node.name not in without
     ]
 
 

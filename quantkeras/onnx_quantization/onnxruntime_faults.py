@@ -4,6 +4,9 @@
   factors go into the constants that they multiply, and the bias gets one number per column.
 - With one scale per channel, MatMul is given scales that its quantized form refuses where the
   weights are no matrix.
+- A constant becomes integers once, for the first node that reads it: a second convolution gets its
+  bias in steps of the first one's accumulator, and with one scale per channel its weights along the
+  first one's axis. So nodes that need different integers get constants of their own.
 - The quantized operators leave no float value to graphs within nodes (branches, loops).
 
 How they merge activation functions is looked after in `activation_params`.
@@ -20,6 +23,9 @@ import onnx.helper
 from .graph_editor import GraphEditor
 from .model_source import read_within
 
+_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+"""Operator -> which of its inputs becomes an integer of the accumulator's steps."""
+
 
 def avoid_faults(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], mode: str, per_channel: bool
@@ -32,11 +38,14 @@ def avoid_faults(
     editor = GraphEditor(model)
     within = read_within(model.graph) if mode == "qlinear" else set()
     refused = {}
+    copies: dict[tuple[str, ...], str] = {}
     for node in editor.old:
         if node.name in names:
             why = _refusal(editor, node, within, per_channel)
             if why is not None:
                 refused[node.name] = f"'{node.name}' ({node.op_type}: {why})"
+            else:
+                _separate_constants(editor, node, copies)
         editor.keep(node)
     editor.finish()
     by_name = {node.name: node for node in model.graph.node}
@@ -56,6 +65,25 @@ def _refusal(
         if array is not None and array.ndim != 2:
             return "its weights are no matrix, which per_channel takes"
     return None
+
+
+def _separate_constants(
+    editor: GraphEditor, node: onnx.NodeProto, copies: dict[tuple[str, ...], str]
+) -> None:
+    """Floats that other nodes read as well become a copy for this node's purpose.
+
+    copies: (constant, purpose) -> its copy, so that nodes of one purpose share one.
+    """
+    for index, name in enumerate(node.input):
+        array = editor.constant(name) if editor.uses[name] > 1 else None
+        if array is None or array.dtype.kind != "f":
+            continue
+        turned = [entry.i for entry in node.attribute if entry.name == "transB"]
+        only = node.name if index == _BIAS.get(node.op_type) else ""
+        purpose = (name, node.op_type, str(index), str(turned), only)
+        if purpose not in copies:
+            copies[purpose] = editor.add_constant(array, name)
+        node.input[index] = copies[purpose]
 
 
 def _fold(editor: GraphEditor, node: onnx.NodeProto) -> bool:

@@ -21,7 +21,9 @@ import onnxruntime
 from onnxruntime import quantization
 
 from ..errors import QuantizationError
+from .graph_editor import sort_nodes
 from .model_source import LARGEST_MESSAGE, as_file, inferred_types, size_of
+from .neutral_names import NeutralNames
 from .number_types import AffineParams, NumberType
 from .weights import WeightFormat
 
@@ -40,7 +42,8 @@ def quantize_static(
 ) -> onnx.ModelProto:
     """Mode "qlinear" or "qdq" by onnxruntime's static quantizer.
 
-    nodes: those to quantize. params, kind, symmetric: of activations; form: of weights.
+    The model is renamed on the way. nodes: those to quantize. params, kind, symmetric: of
+    activations; form: of weights.
     """
     if "calibration_cache_path" not in inspect.signature(quantization.quantize_static).parameters:
         raise QuantizationError(
@@ -49,8 +52,9 @@ def quantize_static(
         )
     formats = {"qlinear": "QOperator", "qdq": "QDQ"}
     known = set(inferred_types(model))
+    chosen, names = _renamed(model, nodes)
     overrides = {
-        name: [{"scale": np.array(scale), "zero_point": np.array(zero)}]
+        names.of(name): [{"scale": np.array(scale), "zero_point": np.array(zero)}]
         for name, (zero, scale) in params.items()
         if name in known
     }
@@ -61,8 +65,9 @@ def quantize_static(
     }
     with tempfile.TemporaryDirectory(prefix="quantkeras-") as folder:
         ranges = Path(folder, "ranges.json")
-        quantization.save_tensors_data(_ranges(params, kind), ranges)
-        return _run(
+        renamed = {names.of(name): pair for name, pair in params.items()}
+        quantization.save_tensors_data(_ranges(renamed, kind), ranges)
+        found = _run(
             quantization.quantize_static,
             model,
             calibration_cache_path=ranges,
@@ -70,27 +75,46 @@ def quantize_static(
             activation_type=quantization.QuantType[kind.onnxruntime_name],
             weight_type=quantization.QuantType[form.kind.onnxruntime_name],
             op_types_to_quantize=sorted({node.op_type for node in nodes}),
-            nodes_to_quantize=[node.name for node in nodes],
+            nodes_to_quantize=chosen,
             per_channel=form.per_channel,
             reduce_range=form.reduce_range,
             extra_options=options,
         )
+    names.restore(found)
+    sort_nodes(found.graph)
+    return found
 
 
 def quantize_dynamic(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], form: WeightFormat
 ) -> onnx.ModelProto:
-    """Recurrent, attention and embedding nodes by onnxruntime's dynamic quantizer."""
-    return _run(
+    """Recurrent, attention and embedding nodes by onnxruntime's dynamic quantizer.
+
+    The model is renamed on the way.
+    """
+    chosen, names = _renamed(model, nodes)
+    found = _run(
         quantization.quantize_dynamic,
         model,
         weight_type=quantization.QuantType[form.kind.onnxruntime_name],
         op_types_to_quantize=sorted({node.op_type for node in nodes}),
-        nodes_to_quantize=[node.name for node in nodes],
+        nodes_to_quantize=chosen,
         per_channel=form.per_channel,
         reduce_range=form.reduce_range,
         extra_options={"WeightSymmetric": form.symmetric},
     )
+    names.restore(found)
+    sort_nodes(found.graph)
+    return found
+
+
+def _renamed(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]
+) -> tuple[list[str], NeutralNames]:
+    """Rename the model; the new names of the nodes come first."""
+    old = [node.name for node in nodes]
+    names = NeutralNames(model)
+    return [names.of_node(name) for name in old], names
 
 
 def _ranges(params: Mapping[str, AffineParams], kind: NumberType) -> quantization.TensorsData:

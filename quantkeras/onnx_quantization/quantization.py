@@ -62,8 +62,10 @@ def quantize_onnx(
     op_types_to_quantize: None for what the mode is good at. nodes_to_quantize: only those named.
 
     Nodes that cannot be quantized stay float, and one warning says which and why. Graphs within
-    nodes (loops, branches) are left alone. Raises QuantizationError for a name that no node or
-    tensor has, a missing scale, or settings that exclude each other.
+    nodes (loops, branches) are left alone, and so are operators of other domains than ONNX's own.
+    The result is checked and run once before it is returned. Raises QuantizationError for a name
+    that no node or tensor has, a missing scale, settings that exclude each other, or a result that
+    does not run where the float model does.
     """
     require("onnx", "onnxruntime")
     if mode not in MODES:
@@ -84,6 +86,7 @@ def quantize_onnx(
     weights = WeightFormat(weight_kind, per_channel, symmetric, reduce_range)
 
     from .model_source import load_model, save_model
+    from .result_check import check_result
     from .task import Choice, Form, Task
 
     form = Form(mode, static, kind, symmetric_activations, weights)
@@ -91,6 +94,7 @@ def quantize_onnx(
     task = Task(load_model(model), form, choice)
     task.take_params(quantization_params, source, method, num_samples, batch_size)
     found = task.run()
+    check_result(found, lambda: load_model(model), task.first_batch)
     if path is not None:
         save_model(found, path)
     return found

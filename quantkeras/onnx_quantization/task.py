@@ -12,7 +12,7 @@ import onnx
 from ..errors import QuantizationError
 from . import onnxruntime_tool
 from .activation_params import merge_clipping
-from .calibration import activations_of, measure
+from .calibration import Batch, activations_of, measure
 from .graph_editor import GraphEditor
 from .model_source import inferred_types, opset_of
 from .node_selection import (
@@ -66,11 +66,15 @@ class Choice:
 
 
 class Task:
-    """A model, the nodes of it that are quantized, and params for the tensors that need some."""
+    """A model, the nodes of it that are quantized, and params for the tensors that need some.
+
+    first_batch: what the model was fed first in calibration, None without samples.
+    """
 
     def __init__(self, model: onnx.ModelProto, form: Form, choice: Choice) -> None:
         self.model = model
         self.form = form
+        self.first_batch: Batch | None = None
         self._choice = choice
         self._params: dict[str, AffineParams] = {}
         self._products: dict[str, Product] = {}
@@ -161,7 +165,7 @@ class Task:
         if samples is not None:
             self._params |= measure(
                 self.model, missing, samples, method, form.kind, form.symmetric,
-                num_samples=num_samples, batch_size=batch_size,
+                num_samples=num_samples, batch_size=batch_size, on_batch=self._remember,
             )  # fmt: skip
         if form.by_onnxruntime:
             self._nodes = merge_clipping(
@@ -170,6 +174,9 @@ class Task:
             if samples is None:
                 self._nodes = [node for node in self._nodes if not self._may_stay_float(node)]
         require_entries(self._needed(), self._params, form.text.rstrip(",") + ":")
+
+    def _remember(self, batch: Batch) -> None:
+        self.first_batch = self.first_batch or batch
 
     def _may_stay_float(self, node: onnx.NodeProto) -> bool:
         """Whether the dictionary leaves out a node that nobody asked for."""
