@@ -116,7 +116,7 @@ class _Builder:
             self.nodes.append(node.with_(inputs=inputs))
             self.value[node.name] = node.name
         elif node.kind == "input":
-            self.nodes.append(node)
+            self.nodes.append(_in_float32(node))
         else:
             inputs = tuple(self._float(v) for v in node.inputs)
             self.nodes.append(node.with_(inputs=inputs))
@@ -166,6 +166,11 @@ class _Builder:
     @staticmethod
     def _name(wish: str) -> str:
         return wish.replace("/", "_")
+
+
+def _in_float32(node: Node) -> Node:
+    """An input of floats as float32, which programs take: half precision would round before."""
+    return node.with_attrs(dtype="float32") if "float" in node.attrs["dtype"] else node
 
 
 def quantized_layer(

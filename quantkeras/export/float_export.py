@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from sanitize import read_keras, write_onnx
+from sanitize import read_keras, write_keras, write_onnx
+from sanitize.keras_io.keras_graph import is_graph_model
 from sanitize.onnx_errors import OnnxError
 
 from ..errors import QuantizationError
@@ -53,7 +54,7 @@ def export_float(
             f"Keras exports ONNX on TensorFlow, not on {keras.backend.backend()}; "
             "load the model with KERAS_BACKEND=tensorflow"
         )
-    functional = _called(model)
+    functional = _called(_in_known_precision(model))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorFlow and tf2onnx, about themselves
         place = Path(folder) / "model.onnx"
@@ -80,6 +81,13 @@ def _check_options(options: OnnxOptions) -> None:
         raise QuantizationError(
             f"Keras exports float models in opset {OPSETS[0]} to {OPSETS[-1]}, not {options.opset}"
         )
+
+
+def _in_known_precision(model: keras.Model) -> keras.Model:
+    """The model in float32 where it computes in types that runtimes have no convolution for."""
+    layers = getattr(model, "layers", ()) if is_graph_model(model) else ()
+    unknown = any(layer.compute_dtype in ("bfloat16", "float64") for layer in layers)
+    return write_keras(read_keras(model)) if unknown else model
 
 
 def _called(model: keras.Model) -> keras.Model:

@@ -28,6 +28,7 @@ class LiveBatchNorm(keras.layers.Layer):
     """
 
     def __init__(self, momentum: float = 0.97, epsilon: float = 1e-5, **kwargs: Any) -> None:
+        kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.momentum = momentum
         self.epsilon = epsilon

@@ -45,7 +45,7 @@ class Distiller(keras.Model):
         from_logits: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         if loss not in LOSSES:
             raise QuantizationError(f"distillation loss {loss!r}: must be one of kl, mse")
         if not 0 < weight <= 1:
@@ -79,7 +79,9 @@ class Distiller(keras.Model):
         """The loss of the class docstring."""
         taught = self.teacher(x, training=False)
         outputs = zip(keras.tree.flatten(taught), keras.tree.flatten(y_pred), strict=True)
-        distance = sum(self._distance(ops.stop_gradient(t), s) for t, s in outputs)
+        distance = sum(
+            self._distance(ops.cast(ops.stop_gradient(t), "float32"), s) for t, s in outputs
+        )
         if y is None:
             return distance + sum(self.losses)
         own = super().compute_loss(x, y, y_pred, sample_weight, training)

@@ -18,6 +18,7 @@ from ..graph import Graph, Node
 from ..semantics import LOWEST, nest
 from ..signs import is_non_negative
 from .average_pool import count_correction
+from .float32_layers import float32_layers
 from .opaque import OperationLayer, clone_layer, operation_layer, with_slots
 from .write_layers import LAYERS, function_layer, pad_layer, set_weights
 
@@ -34,20 +35,22 @@ def write_keras(graph: Graph) -> Any:
     """A functional keras.Model that computes ``graph``.
 
     Layers are named as the nodes ("/" becomes "_"); nodes that share weights become one layer that
-    is called several times. Opaque layers are made anew from their configuration with the weights
+    is called several times. All compute in float32, whatever the global dtype policy is. Opaque
+    layers, which keep their own policy, are made anew from their configuration with the weights
     copied, so that the model and the one the graph was read from share nothing; but a layer whose
     node has the attribute ``fresh`` is used itself.
     """
-    writer = _Writer(graph)
-    for node in graph.nodes:
-        writer.write_node(node)
-    inputs = [writer.tensors[name] for name in graph.inputs]
-    outputs = [writer.tensors[value] for value in graph.outputs]
-    return keras.Model(
-        nest(graph.input_structure, inputs),
-        nest(graph.output_structure, outputs),
-        name=graph.name,
-    )
+    with float32_layers():
+        writer = _Writer(graph)
+        for node in graph.nodes:
+            writer.write_node(node)
+        inputs = [writer.tensors[name] for name in graph.inputs]
+        outputs = [writer.tensors[value] for value in graph.outputs]
+        return keras.Model(
+            nest(graph.input_structure, inputs),
+            nest(graph.output_structure, outputs),
+            name=graph.name,
+        )
 
 
 class _Writer:
