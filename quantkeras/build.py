@@ -8,6 +8,7 @@ Dequantizer stands wherever integers meet float nodes or leave the model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from sanitize.keras_io.call import Slot
 from sanitize.keras_io.opaque import OpaqueCall
 
 from . import layers as ql
+from .input_scaling import InputMap
 from .numerics.windows import Pool, Window
 from .params import QuantizationParams
 from .plan import AVERAGES, Block, Plan
@@ -47,12 +49,18 @@ def layer_node(
     return Node(name, "opaque", inputs, attrs, {}, tuple(shape), source)
 
 
-def build_model(plan: Plan, qparams: QuantizationParams, inputs: Mapping[str, str]) -> keras.Model:
+def build_model(
+    plan: Plan,
+    qparams: QuantizationParams,
+    inputs: Mapping[str, str],
+    maps: Mapping[str, InputMap] = MappingProxyType({}),
+) -> keras.Model:
     """The quantized model of a plan, with the float weights in place.
 
-    inputs: name of each input that gets an InputQuantizer -> "uint8", "int8" or "float32".
+    inputs: name of each input that gets an InputQuantizer -> "uint8", "int8" or "float32". maps:
+    what becomes of some inputs before they are quantized, as the plan's graph expects.
     """
-    builder = _Builder(plan, qparams)
+    builder = _Builder(plan, qparams, maps)
     for name in plan.inputs:
         builder.add_input(name, inputs[name])
     for node in plan.graph:
@@ -60,13 +68,21 @@ def build_model(plan: Plan, qparams: QuantizationParams, inputs: Mapping[str, st
     model = write_keras(builder.finished())
     for block, layer in builder.layers.values():
         _set_weights(layer, block)
+    for name, layer in builder.mapped.items():
+        layer.scale_output(1 / maps[name].scale)
+        if layer.has_offset:
+            layer.offset.assign(maps[name].offset)
     return model
 
 
 class _Builder:
-    def __init__(self, plan: Plan, qparams: QuantizationParams) -> None:
+    def __init__(
+        self, plan: Plan, qparams: QuantizationParams, maps: Mapping[str, InputMap]
+    ) -> None:
         self.plan = plan
         self.qparams = qparams
+        self.maps = maps
+        self.mapped: dict[str, Any] = {}  # the quantizers of inputs with a map, by input
         self.nodes: list[Node] = []
         self.layers: dict[str, tuple[Block, Any]] = {}  # by share or block name
         self.value: dict[str, str] = {}  # value of the float graph -> value of the quantized one
@@ -82,9 +98,12 @@ class _Builder:
             and self.plan.keeps_channels(name),
             integer_input=integer,
             bordered=name in self.plan.bordered and not integer,
+            has_offset=name in self.maps and bool(self.maps[name].offset.any()),
             range_mode="frozen" if integer else self.qparams.ranges,
             name=self._name(f"{name}/quantizer"),
         )
+        if name in self.maps:
+            self.mapped[name] = layer
         self.nodes.append(layer_node(layer, f"{name}/quantizer", (name,), node.shape, (name,)))
         self.value[name] = f"{name}/quantizer"
 

@@ -19,11 +19,12 @@ from .calibration import calibrate_on
 from .conversion.convert import convert_parts
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
+from .input_scaling import InputMap, fitting_maps
 from .layers import WeightedLayer
 from .params import QuantizationParams
 from .plan import Plan
 from .planning import make_plan
-from .provenance import attach, trace
+from .provenance import attach, quantized_name, trace
 from .runtime.costs import program_costs
 
 FLOAT32_BITS = 25
@@ -74,8 +75,18 @@ def quantize(
         dtypes = {name: _input_kind(stream.dtypes[name]) for name in graph.inputs}
     else:
         dtypes = dict.fromkeys(graph.inputs, qparams.input_dtype)
+    maps: dict[str, InputMap] = {}
+    if samples is not None and not qparams.per_tensor_activations:
+        given = observer if isinstance(observer, Mapping) else {}
+        names = [
+            name
+            for name in plan.inputs
+            if dtypes[name] == "float32" and quantized_name(f"{name}/quantizer") not in given
+        ]
+        graph, maps = fitting_maps(network.graph, graph, names, stream)
+        plan = make_plan(graph, qparams) if maps else plan
     plan = _plan_for_inputs(plan, qparams, dtypes)
-    quantized = build_model(plan, qparams, dtypes)
+    quantized = build_model(plan, qparams, dtypes, maps)
     attach(quantized, trace(network.layers, plan, log))
     kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
     chosen = observer if observer is not None else kinds

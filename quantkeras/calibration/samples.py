@@ -88,6 +88,22 @@ class SampleStream(Iterable[Batch]):
             )
         return self._run()
 
+    def peek(self, count: int, size: int) -> list[Batch]:
+        """The first batches, of about ``count`` samples or ``size`` bytes; they come again when
+        the stream is read. For a stream that was not begun to read.
+        """
+        assert self._begun is not None, "the stream is being read"
+        found: list[Batch] = []
+        samples = taken = 0
+        for batch in self._begun:
+            found.append(batch)
+            samples += len(next(iter(batch.values())))
+            taken += sum(array.nbytes for array in batch.values())
+            if samples >= count or taken >= size:
+                break
+        self._begun = itertools.chain(found, self._begun)
+        return found
+
     def _run(self) -> Iterator[Batch]:
         kinds: dict[str, str] = {}
         for _ in range(self._epochs):

@@ -121,9 +121,14 @@ class _Converter:
         source = self.graph[node.inputs[0]]
         found = layer.output_format(node.shape).numpy().compact()
         scale = as_array(layer.scale, np.float32)
+        offset = as_array(layer.offset, np.float32) if layer.has_offset else None
         self.inputs.append(
             ProgramInput(
-                source.name, self._shape(node.name), found, None if (scale == 1).all() else scale
+                source.name,
+                self._shape(node.name),
+                found,
+                None if (scale == 1).all() else scale,
+                None if offset is None or not offset.any() else offset,
             )
         )
         self.formats[node.name] = found

@@ -59,7 +59,8 @@ def _random_samples(
         drawn[[i for i in (0 - start,) if 0 <= i < size]] = low
         drawn[[i for i in (1 - start,) if 0 <= i < size]] = high
         scale = 1.0 if entry.scale is None else entry.scale
-        return (drawn * entry.format.lsb / scale).astype(np.float32)
+        offset = 0.0 if entry.offset is None else entry.offset
+        return (drawn * entry.format.lsb / scale + offset).astype(np.float32)
 
     def epoch() -> Iterator[dict[str, Array]]:
         rng = np.random.default_rng(0)

@@ -6,6 +6,8 @@ bit, in every runtime that rounds a single float operation correctly.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,7 +43,7 @@ def emit_input(
 
 
 def emit_quantization(builder: GraphBuilder, entry: ProgramInput, x: Tensor) -> Tensor:
-    """``saturate(round_half_up(x * scale * 2**frac))`` of pixels or floats, as stored integers."""
+    """The integers of an input (see :meth:`ProgramInput.quantize`), as they are stored."""
     fmt = entry.format
     kept = storage(fmt.qmin, fmt.qmax)
     if x.dtype == np.uint8:
@@ -49,6 +51,8 @@ def emit_quantization(builder: GraphBuilder, entry: ProgramInput, x: Tensor) -> 
         if table is not None:
             return _looked_up(builder, x, table, kept)
     values = builder.cast(x, np.float32)
+    if entry.offset is not None and np.any(entry.offset):
+        values = builder.operate("Sub", values, entry.offset)
     if entry.scale is not None and (np.asarray(entry.scale) != 1).any():
         values = builder.operate("Mul", values, entry.scale)
     # In float64 the powers of two and the half are exact, or change nothing: floor(x + 0.5) of a
@@ -89,17 +93,20 @@ def emit_order(builder: GraphBuilder, y: Tensor, first: bool) -> Tensor:
 
 def _pixel_table(entry: ProgramInput, channels: int) -> npt.NDArray[np.int64] | None:
     """Integers of the 256 pixels, (256,) or (256, channels); None if positions differ."""
-    scale = np.ones((), np.float32) if entry.scale is None else np.asarray(entry.scale)
-    shape = np.broadcast_shapes(scale.shape, entry.format.frac.shape)
+    zero, one = np.zeros((), np.float32), np.ones((), np.float32)
+    arrays: list[npt.NDArray[Any]] = [
+        entry.format.frac,
+        one if entry.scale is None else np.asarray(entry.scale),
+        zero if entry.offset is None else np.asarray(entry.offset),
+    ]
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
     if any(size > 1 for size in shape[:-1]):
         return None
-    pixels = np.arange(256, dtype=np.float32)
-    if not shape or shape[-1] == 1:
-        plain = ProgramInput("", (), entry.format.with_frac(entry.format.frac.reshape(())))
-        return plain.quantize(pixels * scale.reshape(()))
-    wide = np.broadcast_to(pixels[:, None] * scale.reshape(-1), (256, channels))
-    frac = entry.format.frac.reshape(-1)
-    return entry.format.with_frac(frac).quantize(wide)
+    row = () if not shape or shape[-1] == 1 else (channels,)
+    frac, scale, offset = (np.broadcast_to(array.reshape(-1), row or (1,)) for array in arrays)
+    one_row = ProgramInput("", (len(frac),), entry.format.with_frac(frac), scale, offset)
+    pixels = np.arange(256, dtype=np.float32)[:, None]
+    return one_row.quantize(np.broadcast_to(pixels, (256, len(frac)))).reshape(256, *row)
 
 
 def _looked_up(

@@ -33,6 +33,7 @@ def program_metadata(
                 "shape": list(entry.shape),
                 "format": entry.format.to_config(),
                 **({} if entry.scale is None else {"scale": np.asarray(entry.scale).tolist()}),
+                **({} if entry.offset is None else {"offset": np.asarray(entry.offset).tolist()}),
             }
             for entry in program.inputs
         ],

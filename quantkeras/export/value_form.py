@@ -163,10 +163,15 @@ def _emit_input(
     if x.is_map and not options.inputs_first:
         x = x._replace(name=builder.to_order(x, TO_MAP))
     unscaled = entry.scale is None or (np.asarray(entry.scale) == 1).all()
-    pixels = dtype == np.uint8 and unscaled and not fmt.frac.any() and limits == Limits(0, 255)
+    centred = entry.offset is not None and bool(np.any(entry.offset))
+    plain = unscaled and not centred
+    pixels = dtype == np.uint8 and plain and not fmt.frac.any() and limits == Limits(0, 255)
     if options.input_type == "integer" or pixels:
         return Held(x, step, limits)
     x = builder.cast(x, FLOAT32)
+    if centred:
+        assert entry.offset is not None
+        x = builder.operate("Sub", x, entry.offset)
     if not unscaled:
         assert entry.scale is not None
         x = builder.operate("Mul", x, entry.scale)

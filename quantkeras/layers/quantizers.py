@@ -212,22 +212,31 @@ class OutputQuantizer(Quantizer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class InputQuantizer(OutputQuantizer):
-    """The way in: float inputs become values on the grid, ``round(x * scale / lsb) * lsb``.
+    """The way in: floats become values on the grid, ``round((x - offset) * scale / lsb) * lsb``.
 
     integer_input: the inputs are integers of ``bits`` already (raw images): lsb and scale are 1,
-    or the same power of two, so that integers stay what they are.
-    Weights: those of OutputQuantizer and ``scale`` (c,), float32, by which inputs are multiplied.
+    or the same power of two, so that integers stay what they are. has_offset: there is an offset
+    to subtract, for inputs that are far from zero; what reads the values has it in its bias.
+    Weights: those of OutputQuantizer, ``scale`` (c,), float32, by which inputs are multiplied, and
+    with has_offset ``offset`` (c,), float32, in the unit of the inputs.
     """
 
-    def __init__(self, integer_input: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, integer_input: bool = False, has_offset: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.integer_input = integer_input
+        self.has_offset = has_offset
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.scale = self.add_weight(
             name="scale", shape=(input_shape[-1],), initializer="ones", trainable=False
         )
+        if self.has_offset:
+            self.offset = self.add_weight(
+                name="offset", shape=(input_shape[-1],), initializer="zeros", trainable=False
+            )
         if self.integer_input:
             self.log2_range.assign(np.full(self.log2_range.shape, self.value_bits, np.float32))
 
@@ -236,8 +245,13 @@ class InputQuantizer(OutputQuantizer):
         return self.tensor_format(shape, self.name)
 
     def float_call(self, values: Tensor) -> Tensor:
-        """The unquantized meaning, float32 of whatever type the input has."""
+        """The unquantized meaning, float32 of whatever type the input has.
+
+        The difference and then the product are each rounded once to float32.
+        """
         values = ops.cast(values, "float32")
+        if self.has_offset:
+            values = values - self.offset
         return values * self.scale
 
     def take_range_of_one(self) -> np.ndarray:
@@ -261,7 +275,8 @@ class InputQuantizer(OutputQuantizer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "integer_input": self.integer_input}
+        own = {"integer_input": self.integer_input, "has_offset": self.has_offset}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -26,30 +26,40 @@ Shape = tuple[int, ...]
 class ProgramInput:
     """An input of the program.
 
-    shape: unbatched, channels last. scale: float32, scalar or broadcastable to shape, that
-    multiplies what the user feeds before it is quantized; None for one.
+    shape: unbatched, channels last. offset, scale: float32, scalar or broadcastable to shape: what
+    is subtracted from what the user feeds, and what multiplies the difference, before it is
+    quantized; None for zero and for one.
     """
 
     name: str
     shape: Shape
     format: Format
     scale: npt.NDArray[np.float32] | None = None
+    offset: npt.NDArray[np.float32] | None = None
 
     @property
     def takes_integers(self) -> bool:
         """Whether what the user feeds are the integers themselves."""
+        if self.offset is not None and np.any(self.offset):
+            return False
         scale = np.ones((), np.float32) if self.scale is None else self.scale
         return bool((scale == self.format.lsb).all())
 
     def quantize(self, x: Array) -> Ints:
-        """Integers of finite x (n, *shape): ``saturate(round_half_up(x * scale * 2**frac))``.
+        """Integers of finite x (n, *shape):
+        ``saturate(round_half_up((x - offset) * scale * 2**frac))``.
 
-        x is taken to float32 and x * scale is one float32 product; the rest is exact.
+        x is taken to float32; the difference and then the product are each rounded once to
+        float32; the rest is exact.
         """
-        values = np.asarray(x).astype(np.float32, copy=False)
-        if self.scale is not None:
-            values = values * self.scale
-        return self.format.quantize(values)
+        return self.format.quantize(self.mapped(x))
+
+    def mapped(self, x: Array) -> npt.NDArray[np.float32]:
+        """``(x - offset) * scale``, what is quantized."""
+        values: npt.NDArray[np.float32] = np.asarray(x).astype(np.float32, copy=False)
+        if self.offset is not None:
+            values = values - self.offset
+        return values if self.scale is None else values * self.scale
 
 
 @dataclass(frozen=True, eq=False)

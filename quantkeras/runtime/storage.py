@@ -144,6 +144,7 @@ def _write(program: Program, file: io.BufferedWriter) -> None:
                 "shape": list(entry.shape),
                 "format": entry.format.to_config(),
                 "scale": writer.add(entry.scale),
+                **({} if entry.offset is None else {"offset": writer.add(entry.offset)}),
             }
             for entry in program.inputs
         ],
@@ -235,6 +236,7 @@ def _program_parts(header: Config, arrays: _Reader) -> Config:
                 tuple(entry["shape"]),
                 Format.from_config(entry["format"]),
                 arrays.get(entry["scale"]),
+                arrays.get(entry.get("offset")),
             )
             for entry in header["inputs"]
         ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..numerics.layer import LayerSpec
 from ..text_tables import plain_table, print_table
 from .costs import LayerCost, ProgramCosts, program_costs
@@ -102,6 +104,11 @@ def footer(program: Program, costs: ProgramCosts) -> list[str]:
         f"widest accumulator {widest.accumulator_bits} bits ({widest.layer.name}); "
         f"outputs: {', '.join(program.outputs)}",
     ]
+    for entry in program.inputs:
+        if entry.offset is not None:
+            low, high = float(np.min(entry.offset)), float(np.max(entry.offset))
+            span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            lines.append(f"input {entry.name}: {span} is subtracted before it is quantized")
     for tail in program.float_tail:
         lines.append(f"stays in float: {tail.name} ({tail.type}): {tail.reason}")
     return lines
