@@ -80,9 +80,11 @@ def layer_bounds(
     """
     shifts = params.input_shifts or (None,) * len(inputs)
     aligned = tuple(x.shifted(s) for x, s in zip(inputs, shifts, strict=True))
+    for interval in aligned:  # before anything is computed from numbers without a bound
+        carrier(interval, name)
     accumulator = _accumulator(spec, params, aligned, shapes)
     total = _pooled(spec, params, accumulator, shapes)
-    for interval in (*aligned, accumulator, total):
+    for interval in (accumulator, total):
         carrier(interval, name)
     output, bits = total, 0
     if params.scale is not None:

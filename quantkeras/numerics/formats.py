@@ -14,6 +14,7 @@ in step with the data, which is what the transforms here are for.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,7 +223,9 @@ class Format:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Format":
         """The inverse of `to_config`."""
-        return cls(config["bits"], config["signed"], np.asarray(config["frac"], dtype=np.int64))
+        if not isinstance(config["signed"], bool):
+            raise FormatError(f"signed is {config['signed']!r}, neither true nor false")
+        return cls(index(config["bits"]), config["signed"], np.asarray(config["frac"]))
 
 
 class Alignment(NamedTuple):

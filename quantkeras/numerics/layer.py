@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import index
 from typing import Any, Protocol
 
 from .windows import NO_PADS, Pads, Pool, Window
@@ -83,13 +84,14 @@ class LayerSpec:
             fields["pool"] = Pool.from_config(fields["pool"])
         for name in ("shape", "dims", "size"):
             if name in fields:
-                fields[name] = tuple(int(v) for v in fields[name])
+                fields[name] = tuple(index(v) for v in fields[name])
         if "slices" in fields:
             fields["slices"] = tuple(
-                (int(a), None if b is None else int(b), int(c)) for a, b, c in fields["slices"]
+                (index(a), None if b is None else index(b), index(c))
+                for a, b, c in fields["slices"]
             )
         if "pads" in fields:
-            fields["pads"] = tuple((int(a), int(b)) for a, b in fields["pads"])
+            fields["pads"] = tuple((index(a), index(b)) for a, b in fields["pads"])
         return cls(**fields)
 
     def pool_area(self, height_width: Sequence[int]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,13 +124,13 @@ class Window:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Window:
-        """Build from the plain lists and numbers of a JSON file."""
+        """Build from the plain lists and whole numbers of a JSON file."""
         padding = config.get("padding", "valid")
         if not isinstance(padding, str):
             (top, bottom), (left, right) = padding
-            padding = ((int(top), int(bottom)), (int(left), int(right)))
+            padding = ((index(top), index(bottom)), (index(left), index(right)))
         pair = {
-            name: (int(config[name][0]), int(config[name][1]))
+            name: (index(config[name][0]), index(config[name][1]))
             for name in ("size", "strides", "dilation", "input_dilation")
             if name in config
         }
@@ -173,8 +174,10 @@ class Pool:
         lines = []
         for axis, length in enumerate(window.output_size(height_width)):
             first = np.arange(length) * window.strides[axis] - pads[axis][0]
-            taps = first[:, None] + np.arange(window.size[axis]) * window.dilation[axis]
-            lines.append(((taps >= 0) & (taps < height_width[axis])).sum(axis=1))
+            # Taps below the end of the map, less those before its start.
+            step, most = window.dilation[axis], window.size[axis]
+            below_end, before = (-(-(end - first) // step) for end in (height_width[axis], 0))
+            lines.append(np.clip(below_end, 0, most) - np.clip(before, 0, most))
         return np.asarray(lines[0][:, None] * lines[1], np.int64)
 
     def _divisors(self, height_width: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -16,6 +16,12 @@ from ..errors import NonFiniteError, QuantizationError
 from ..numerics.layer import ELEMENTWISE, WEIGHTED
 from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.tables import MAX_TABLE_BITS
+from .field_checks import (
+    check_input_fields,
+    check_layer_fields,
+    check_layer_sizes,
+    check_program_fields,
+)
 from .parts import ProgramInput, ProgramLayer, Shape
 
 if TYPE_CHECKING:
@@ -34,11 +40,17 @@ OF_TWO = ("subtract", "multiply")
 
 
 def check_program(program: Program) -> None:
-    """Raises QuantizationError unless names are unique, layers topological, numbers complete."""
+    """Raises QuantizationError unless every field holds what it may, names are unique, layers
+    topological, numbers complete.
+    """
+    check_program_fields(program)
+    for entry in program.inputs:
+        check_input_fields(entry)
     shapes = {entry.name: tuple(entry.shape) for entry in program.inputs}
     if len(shapes) != len(program.inputs) or not shapes:
         raise QuantizationError("a program needs inputs with names of their own")
     for layer in program.layers:
+        check_layer_fields(layer)
         if layer.name in shapes:
             raise QuantizationError(f"two tensors of the program are called {layer.name!r}")
         missing = [name for name in layer.inputs if name not in shapes]
@@ -77,9 +89,6 @@ def _check_layer(layer: ProgramLayer) -> None:
         raise QuantizationError(f"layer {layer.name!r} needs both scale and shift, or neither")
     if params.input_shifts and len(params.input_shifts) != len(layer.inputs):
         raise QuantizationError(f"layer {layer.name!r}: one input shift per input, or none at all")
-    shifts = (*params.input_shifts, params.bias_shift)
-    if any(shift is not None and np.asarray(shift).min() < 0 for shift in shifts):
-        raise QuantizationError(f"layer {layer.name!r}: shifts of inputs and bias are to the left")
 
 
 def _check_shape(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
@@ -92,7 +101,7 @@ def _check_shape(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
             f"layer {layer.name!r} gives shape {computed} from {', '.join(map(str, shapes))}, not "
             f"{tuple(layer.output_shape)}"
         )
-
+    check_layer_sizes(layer, shapes, _channels(layer))
     _check_weights(layer, shapes[0])
     _check_pool(layer, shapes)
     _check_table(layer)

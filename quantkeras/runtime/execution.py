@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from ..errors import QuantizationError
 from ..progress import progress_bar
 from .check import collect_inputs
+from .memory import available_memory
 from .schedule import peak_bits
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ def run(
     step = batch_size or automatic_batch(program)
     total = len(arrays[program.inputs[0].name])
     results: dict[str, Array] = {}
-    with progress_bar(total, program.name, bool(verbose)) as advance:
+    bar = progress_bar(total, program.name, bool(verbose))
+    with _fitting_memory(program), bar as advance:
         for start in range(0, total, step):
             batch = {}
             for entry in program.inputs:
@@ -54,6 +57,23 @@ def run(
                 results[name][start : start + count] = found
             advance(count)
     return results
+
+
+@contextmanager
+def _fitting_memory(program: Program) -> Iterator[None]:
+    """Raises QuantizationError where not even one sample fits, before or after trying."""
+    least = peak_bits(program, dict.fromkeys(program.shapes, 32))[0] // 8
+    message = (
+        f"the program {program.name!r} does not fit into the memory: a sample takes "
+        f"{least / 2**20:,.0f} MiB at least; use smaller inputs or a smaller batch_size"
+    )
+    available = available_memory()
+    if available is not None and least > available:
+        raise QuantizationError(message)
+    try:
+        yield
+    except MemoryError as error:
+        raise QuantizationError(message) from error
 
 
 def automatic_batch(program: Program) -> int:

@@ -12,7 +12,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from ..errors import ModelFileError
 from ..file_writing import replacing
 from ..numerics import Format
 from ..numerics.layer import LayerParams, LayerSpec
-from .packing import pack, stored_type, unpack
+from .array_entries import ArrayReader, read_entry
+from .packing import pack, stored_type
 from .parts import ProgramInput, ProgramLayer
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ VERSION = 2
 """Goes up when a program of this release cannot be read by the previous one."""
 
 HEADER = "program.json"
+LARGEST_HEADER = 2**25
+"""Bytes of the header: some thousand layers with formats for each element."""
+
 ARRAY_FIELDS = (
     "weights",
     "bias",
@@ -58,6 +62,8 @@ DAMAGE = (
     EOFError,
     OSError,
     RuntimeError,
+    ArithmeticError,
+    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -68,8 +74,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def save(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write a program to `path`, replacing what is there in one step; ModelFileError if it can't.
-    """
+    """Write a program to `path`, replacing what is there in one step, or raise ModelFileError."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         _write(program, file)
 
@@ -80,15 +85,20 @@ def load(path: str | os.PathLike[str], make: Callable[..., Program]) -> Program:
     Raises ModelFileError for a file that is missing, foreign, damaged, or of a newer version.
     """
     place = Path(path)
-    if not place.is_file():
-        raise ModelFileError(f"there is no file {str(place)!r}")
-    with open(place, "rb") as file:
+    try:
+        if not place.is_file():
+            raise ModelFileError(f"there is no file {str(place)!r}")
+        opened = place.open("rb")
+    except OSError as error:
+        raise ModelFileError(f"{str(place)!r} cannot be read: {error.strerror}") from error
+    size = place.stat().st_size
+    with opened as file:
         if file.read(4) != b"PK\x03\x04":
             raise ModelFileError(f"{str(place)!r} is no quantkeras program")
         try:
             with zipfile.ZipFile(file) as archive:
                 header = _read_header(archive, place)
-                return make(**_program_parts(header, _Reader(archive, header["arrays"])))
+                return make(**_program_parts(header, ArrayReader(archive, header["arrays"], size)))
         except ModelFileError:
             raise
         except zipfile.BadZipFile as error:
@@ -154,7 +164,13 @@ def _write(program: Program, file: io.BufferedWriter) -> None:
         "arrays": writer.described,
     }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        _write_entry(archive, HEADER, json.dumps(header, indent=1).encode())
+        text = json.dumps(header, indent=1).encode()
+        if len(text) > LARGEST_HEADER:
+            raise ModelFileError(
+                f"program {program.name!r} takes {len(text)} bytes without its arrays, and "
+                f"{LARGEST_HEADER} are read; use formats per channel or per tensor"
+            )
+        _write_entry(archive, HEADER, text)
         for name, array in writer.packed.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, array, allow_pickle=False)
@@ -191,43 +207,25 @@ def _layer_config(layer: ProgramLayer, writer: _Writer) -> Config:
 # -- reading ----------------------------------------------------------------------------------
 
 
-class _Reader:
-    """Reads the arrays of a file by name of entry, each once."""
-
-    def __init__(self, archive: zipfile.ZipFile, described: Mapping[str, Config]) -> None:
-        self._archive = archive
-        self._described = described
-        self._read: dict[str, Array] = {}
-
-    def get(self, name: str | None) -> Array | None:
-        """The array of that entry; None for None."""
-        if name is None:
-            return None
-        if name not in self._read:
-            about = self._described[name]
-            with self._archive.open(f"{name}.npy") as file:
-                data = np.lib.format.read_array(file, allow_pickle=False)
-            shape = tuple(int(n) for n in about["shape"])
-            self._read[name] = unpack(data, about["stored"], shape, about["dtype"])
-        return self._read[name]
-
-
 def _read_header(archive: zipfile.ZipFile, place: Path) -> Config:
     if HEADER not in archive.namelist():
         raise ModelFileError(f"{str(place)!r} is a zip archive, but no quantkeras program")
-    header = json.loads(archive.read(HEADER))
+    header = json.loads(read_entry(archive, HEADER, LARGEST_HEADER))
     if not isinstance(header, dict) or header.get("format") != MAGIC:
         raise ModelFileError(f"{str(place)!r} is no quantkeras program")
-    if header["version"] > VERSION:
+    version = header["version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"its version is {version!r}")
+    if version > VERSION:
         raise ModelFileError(
-            f"{str(place)!r} is of version {header['version']}, written by "
+            f"{str(place)!r} is of version {version}, written by "
             f"{header.get('written_by', 'a newer release')}; this is quantkeras {__version__}, "
             f"which reads up to version {VERSION}: upgrade quantkeras"
         )
     return header
 
 
-def _program_parts(header: Config, arrays: _Reader) -> Config:
+def _program_parts(header: Config, arrays: ArrayReader) -> Config:
     return {
         "name": header["name"],
         "inputs": tuple(
@@ -246,7 +244,7 @@ def _program_parts(header: Config, arrays: _Reader) -> Config:
     }
 
 
-def _layer(config: Config, arrays: _Reader) -> ProgramLayer:
+def _layer(config: Config, arrays: ArrayReader) -> ProgramLayer:
     numbers, fmt = config["params"], config["output_format"]
     params = LayerParams(
         **{name: arrays.get(numbers.get(name)) for name in ARRAY_FIELDS},

@@ -227,7 +227,7 @@ def changed(**fields: object) -> Program:
         ),
         (
             {"params": LayerParams(weights=np.ones((1, 2), int), input_shifts=(np.array(-1),))},
-            "shifts of inputs and bias are to the left",
+            r"input_shifts in \[-1, -1\]; 0 to 62",
         ),
     ],
 )
