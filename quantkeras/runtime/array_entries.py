@@ -118,7 +118,7 @@ def _claimed(about: Mapping[str, Any]) -> int:
     if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in shape):
         raise ValueError(f"an array of shape {str(shape)[:100]}")
     width = 1 if stored in NIBBLES else np.dtype(stored).itemsize
-    return math.prod(shape) * (width + np.dtype(dtype).itemsize)
+    return int(math.prod(shape) * (width + np.dtype(dtype).itemsize))
 
 
 def _usable(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
