@@ -25,12 +25,13 @@ def float64_available() -> bool:
     return keras.backend.backend() != "jax"
 
 
-def power_of_two(exponent: Tensor) -> Tensor:
-    """``2**exponent``, exact, for integers -126..127 stored in floats (values beyond are clipped).
+def power_of_two(exponent: Tensor, less: int = 0) -> Tensor:
+    """``2**(exponent - less)``, exact, for integers in floats; clipped to 2**-126..2**127.
 
-    Written into the bits of the float, as ``pow`` and ``exp2`` are not promised to be exact.
+    Written into the bits of the float, as ``pow`` and ``exp2`` are not promised to be exact. It
+    has no gradient.
     """
-    biased = ops.clip(exponent, -126, 127) + float(_EXPONENT_BIAS)
+    biased = ops.clip(exponent + float(_EXPONENT_BIAS - less), 1.0, 254.0)
     return ops.view(ops.cast(biased * 2.0**_MANTISSA_BITS, "int32"), "float32")
 
 
@@ -87,12 +88,12 @@ def ceil_through(x: Tensor) -> Tensor:
     return ceil(x)
 
 
-def power_of_two_through(exponent: Tensor) -> Tensor:
-    """:func:`power_of_two` with the gradient of ``2**exponent``."""
+def power_of_two_through(exponent: Tensor, less: int = 0) -> Tensor:
+    """:func:`power_of_two` with the gradient of ``2**(exponent - less)``."""
 
     @ops.custom_gradient
     def power(exponent: Tensor) -> tuple[Tensor, Any]:
-        result = power_of_two(exponent)
+        result = power_of_two(exponent, less)
 
         def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             return (args[0] if upstream is None else upstream) * result * float(np.log(2))

@@ -8,7 +8,7 @@ sees is in :meth:`HardwareLayer.numbers`; ``convert`` reads that and nothing els
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -175,12 +175,21 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
 
     # -- the integer program of this layer ---
 
-    def numbers(self, training: bool | None = False) -> LayerNumbers:
+    def numbers(
+        self, training: bool | None = False, inputs: Sequence[Tensor] | None = None
+    ) -> LayerNumbers:
         """What the hardware sees of this layer now.
 
         training: leave out the guard of the accumulator (see WeightedLayer), which costs time.
+        inputs: the tensors of a call, which may bring their steps along.
         """
-        lsbs = [ops.stop_gradient(f.lsb()) for f in self.input_formats]
+        formats = self.input_formats
+        present = (
+            [f.lsb() for f in formats]
+            if inputs is None
+            else [f.lsb_of(x) for f, x in zip(formats, inputs, strict=True)]
+        )
+        lsbs = [ops.stop_gradient(lsb) for lsb in present]
         aligned = self._aligned_lsbs(lsbs)
         lsb = self._accumulator_lsb(aligned)
         rescaled = None if self.rescale_quantizer is None else self.rescale_quantizer.lsb()
@@ -194,13 +203,11 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
             step=self._step(gain),
             rescaled_lsb=rescaled,
             output_lsb=rescaled,
-            multiplier=lsb * gain if rescaled is None else lsb * gain / rescaled,
         )
         if self.clips:
             # A ceiling that no accumulator reaches may be anything, infinity in a tiny step's case.
             reachable = ops.minimum(self.clip_value / (numbers.step * lsb), WIDEST_ACCUMULATOR)
-            clip = exact.round_half_up(reachable)
-            numbers.qmax_value = ops.stop_gradient(clip)
+            numbers.qmax_value = exact.round_half_up(reachable)  # without gradient
         if self.function is not None:
             numbers.output_lsb = self.output_quantizer.lsb()
             if not training:

@@ -13,6 +13,7 @@ from . import exact_ops as exact
 from .arguments import as_list
 from .keras_arrays import FloatArrays, SimArrays
 from .numbers import LayerNumbers
+from .tensor_format import with_lsb
 
 Tensor = Any
 
@@ -30,7 +31,7 @@ class LayerCalls:
     function: Any  # an ElementFunction, or None
     table_quantizer: Any  # OutputQuantizers, or None
     output_quantizer: Any
-    numbers: Callable[[bool | None], LayerNumbers]
+    numbers: Callable[[bool | None, Sequence[Tensor]], LayerNumbers]
     float_params: Callable[[], LayerParams]
     float_function: Callable[[Tensor], Tensor]
     _params: Callable[[LayerNumbers], LayerParams]
@@ -49,15 +50,17 @@ class LayerCalls:
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         if training:
             self._follow_ranges(inputs)
-        return self._run(self.numbers(training), inputs, training)
+        return self._run(self.numbers(training, as_list(inputs)), inputs, training)
 
     def soft_call(self, inputs: Any) -> Tensor:
         """What a training step computes, with its gradients; ranges stay where they are."""
-        return self._run(self.numbers(True), inputs, True)
+        return self._run(self.numbers(True, as_list(inputs)), inputs, True)
 
     def _run(self, numbers: LayerNumbers, inputs: Any, training: bool | None) -> Tensor:
         y = self._integers(numbers, as_list(inputs), training)
-        return y if numbers.output_lsb is None else y * numbers.output_lsb
+        if numbers.output_lsb is None:
+            return y
+        return with_lsb(y * numbers.output_lsb, self.output_quantizer.lsb, numbers.output_lsb)
 
     def _integers(self, numbers: LayerNumbers, xs: Sequence[Tensor], training: bool | None) -> Any:
         """Integers; without an output quantizer the accumulator, dequantized."""

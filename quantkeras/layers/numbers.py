@@ -17,8 +17,7 @@ class LayerNumbers:
     accumulator step, the gain left aside. gain: factor ``s * 2**-k`` of the rescale, formats left
     aside, (c,). step: value of one weight step, (c,), 1 without weights. rescaled_lsb: value of one
     step of what the rescale gives, None for an accumulator. output_lsb: value of one output step,
-    another one where a table follows. multiplier: ``scale * 2**-shift`` of the rescale; of an
-    accumulator, the value of one step. qmax_value: the ReLU's maximum, in accumulator integers.
+    another one where a table follows. qmax_value: the ReLU's maximum, in accumulator integers.
     qkernel, qbias: integers. qpad_value: values on the input's grid that stand around the input.
     table: output integers of the function, (n,) or per channel (n, c).
     """
@@ -30,9 +29,14 @@ class LayerNumbers:
     step: Tensor
     rescaled_lsb: Tensor | None
     output_lsb: Tensor | None
-    multiplier: Tensor
     table: Tensor | None = None
     qmax_value: Tensor | None = None
     qkernel: Tensor | None = None
     qbias: Tensor | None = None
     qpad_value: Tensor | None = None
+
+    @property
+    def multiplier(self) -> Tensor:
+        """``scale * 2**-shift`` of the rescale; of an accumulator, the value of one step."""
+        values = self.lsb * self.gain
+        return values if self.rescaled_lsb is None else values / self.rescaled_lsb

@@ -25,7 +25,7 @@ import numpy as np
 from keras import ops
 
 from . import exact_ops as exact
-from .tensor_format import TensorFormat
+from .tensor_format import TensorFormat, with_lsb
 
 Tensor = Any
 
@@ -126,33 +126,41 @@ class OutputQuantizer(Quantizer):
 
     def exponents(self) -> Tensor:
         """log2 of :meth:`lsb`: integers in floats, (c,) or (1,)."""
+        return self._range_exponents() - self.value_bits
+
+    def _range_exponents(self) -> Tensor:
+        """log2 of the smallest power of two that holds each range."""
         exponent = ops.convert_to_tensor(self.log2_range)
-        learned = self.range_mode == "learned"
-        if learned:
-            size = exponent.shape[0]
-            factor = 1 / math.sqrt(self.elements / size * self.qmax)
+        channels = exponent.shape[0]
+        if self.range_mode == "learned":
+            factor = 1 / math.sqrt(self.elements / channels * self.qmax)
             ceiling = exact.ceil_through(exact.scale_gradient(exponent, factor))
         else:
-            ceiling = ops.ceil(exponent)
+            ceiling = ops.ceil(exponent)  # without gradient
         if self.bordered:
             # All are integers, so the sum is exact; the gradient is as if nothing was raised.
             held = ops.maximum(ceiling, self.least_exponent)
             ceiling = ceiling + ops.stop_gradient(held - ceiling)
-        if self.per_channel:
-            highest = ops.stop_gradient(ops.max(ceiling))
-            ceiling = ops.maximum(ceiling, highest - self.max_spread)
-        return ceiling - self.value_bits
+        if channels == 1:
+            return ceiling
+        highest = ops.max(ceiling)
+        if self.range_mode == "learned":
+            highest = ops.stop_gradient(highest)
+        return ops.maximum(ceiling, highest - self.max_spread)
 
     def lsb(self) -> Tensor:
         """Value of one integer step: a power of two per channel, (c,) or (1,)."""
-        if self.range_mode == "learned":
-            return exact.power_of_two_through(self.exponents())
-        return exact.power_of_two(self.exponents())
+        learned = self.range_mode == "learned"
+        power_of_two = exact.power_of_two_through if learned else exact.power_of_two
+        return power_of_two(self._range_exponents(), self.value_bits)
 
     def tensor_format(self, shape: tuple[int | None, ...], producer: str) -> TensorFormat:
         """Format of a tensor of that unbatched shape that the layer ``producer`` quantizes here."""
         spread = self.max_spread if self.per_channel else 0
-        return TensorFormat(lambda: (self.bits, self.signed), shape, self.lsb, (producer,), spread)
+        steps = (shape[-1],) if self.per_channel else (1,)
+        return TensorFormat(
+            lambda: (self.bits, self.signed), shape, self.lsb, steps, (producer,), spread
+        )
 
     def set_range(self, largest: np.ndarray) -> None:
         """Set the clipping range; largest: (c,) or scalar, in units of values.
@@ -197,7 +205,8 @@ class OutputQuantizer(Quantizer):
     def call(self, values: Tensor) -> Tensor:
         """Round values to the grid and saturate."""
         lsb = self.lsb()
-        return exact.round_through(values / lsb, self.qmin, self.qmax) * lsb
+        rounded = exact.round_through(values / lsb, self.qmin, self.qmax)
+        return with_lsb(rounded * lsb, self.lsb, lsb)
 
     def get_config(self) -> dict[str, Any]:
         return {

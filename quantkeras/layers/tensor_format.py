@@ -8,6 +8,7 @@ reads the producer's variables each time it is needed, so that moving ranges are
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,12 +31,14 @@ class TensorFormat:
 
     integers: gives (bits, signed); shape: unbatched shape of the tensor; lsb: gives the power of
     two that one integer step is worth, a float32 tensor that is scalar, (channels,) or of the
-    full unbatched shape; producers: names of the layers whose quantizers decide it.
+    full unbatched shape; lsb_shape: its shape; producers: names of the layers whose quantizers
+    decide it.
     """
 
     integers: Callable[[], tuple[int, bool]]
     shape: tuple[int | None, ...]
     lsb: Callable[[], Tensor]
+    lsb_shape: tuple[int | None, ...]
     producers: tuple[str, ...]
     spread: int | None = None
 
@@ -61,10 +64,29 @@ class TensorFormat:
         low, high = self.limits
         return max(-low, high)
 
+    def lsb_of(self, values: Tensor) -> Tensor:
+        """:attr:`lsb` for a tensor of this format, not worked out again if it was left there."""
+        source, lsb = getattr(values, _MARK, (None, None))
+        return lsb if source == self.lsb else self.lsb()
+
     def numpy(self) -> Format:
         """The present format as plain integers."""
         lsb = np.asarray(keras.ops.convert_to_numpy(self.lsb()), np.float64)
         return Format(self.bits, self.signed, 1 - np.frexp(lsb)[1].astype(np.int64))
+
+
+_MARK = "_quantkeras_lsb"
+
+
+def with_lsb(values: Tensor, source: Callable[[], Tensor], lsb: Tensor) -> Tensor:
+    """Leave on a tensor what one step of it is worth, for :meth:`TensorFormat.lsb_of`.
+
+    source: what gave lsb. Each layer would work out the steps of its inputs again, which is a
+    large part of the graph that a first ``predict`` has to trace.
+    """
+    with contextlib.suppress(AttributeError):  # the arrays of some backends take none
+        setattr(values, _MARK, (source, lsb))
+    return values
 
 
 def format_of(tensor: Any) -> TensorFormat | None:
@@ -81,7 +103,13 @@ def format_of(tensor: Any) -> TensorFormat | None:
     if source is None:
         return None
     shape = tuple(tensor.shape[1:])
-    return replace(source, shape=shape, lsb=lambda: move(source.lsb(), source.shape, shape))
+    symbol = keras.KerasTensor(source.lsb_shape)
+    return replace(
+        source,
+        shape=shape,
+        lsb=lambda: move(source.lsb(), source.shape, shape),
+        lsb_shape=tuple(move(symbol, source.shape, shape).shape),
+    )
 
 
 def join_formats(formats: Sequence[TensorFormat]) -> TensorFormat:
@@ -100,7 +128,8 @@ def join_formats(formats: Sequence[TensorFormat]) -> TensorFormat:
         return smallest
 
     producers = tuple(dict.fromkeys(name for f in formats for name in f.producers))
-    return TensorFormat(integers, formats[0].shape, lsb, producers)
+    widest = max((f.lsb_shape for f in formats), key=lambda shape: (len(shape), shape[-1] or 0))
+    return TensorFormat(integers, formats[0].shape, lsb, widest, producers)
 
 
 def _keep(array: Tensor, source: Sequence[int | None], target: Sequence[int | None]) -> Tensor:
@@ -169,7 +198,7 @@ def _sliced(key: tuple[Any, ...]) -> Callable[..., Tensor]:
         if array.shape in ((), (1,)):
             return array
         if len(array.shape) == 1 and isinstance(key[-1], slice):
-            return array[key[-1]]
+            return array[key[-1:]]
         del target
         return ops.broadcast_to(array, source)[key]
 

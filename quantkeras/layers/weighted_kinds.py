@@ -66,10 +66,11 @@ class _Depthwise(WeightedLayer):
     def _accumulator_lsb(self, aligned: list[Tensor]) -> Tensor:
         """One per output channel, (c * m,), or (1,)."""
         lsb = aligned[0]
-        return ops.repeat(lsb, self.depth_multiplier) if lsb.shape[0] > 1 else lsb
+        alone = self.depth_multiplier == 1 or lsb.shape[0] == 1
+        return lsb if alone else ops.repeat(lsb, self.depth_multiplier)
 
     def _alignment_bits(self) -> int | None:
-        by_position = len(self.input_formats[0].lsb().shape) > 1
+        by_position = len(self.input_formats[0].lsb_shape) > 1
         return super()._alignment_bits() if by_position else 0
 
 

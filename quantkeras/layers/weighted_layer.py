@@ -10,7 +10,7 @@ from keras import ops
 
 from ..numerics.layer import LayerParams
 from . import exact_ops as exact
-from .arguments import deserialized, serialized
+from .arguments import as_list, deserialized, serialized
 from .hardware_layer import HardwareLayer
 from .keras_arrays import SimArrays
 from .live_batchnorm import LiveBatchNorm, NormalizingArrays
@@ -169,15 +169,17 @@ class WeightedLayer(HardwareLayer):
 
     def soft_call(self, inputs: Any, integers: Tensor | None = None) -> Tensor:
         """:meth:`HardwareLayer.soft_call` with real numbers in place of the kernel's integers."""
-        numbers = self.numbers(True)
+        numbers = self.numbers(True, as_list(inputs))
         if integers is not None:
             numbers.qkernel = self.core_kernel(integers)
         return self._run(numbers, inputs, True)
 
     # -- the integer program ---
 
-    def numbers(self, training: bool | None = False) -> LayerNumbers:
-        numbers = super().numbers(training)
+    def numbers(
+        self, training: bool | None = False, inputs: Sequence[Tensor] | None = None
+    ) -> LayerNumbers:
+        numbers = super().numbers(training, inputs)
         kernel = self.weight_quantizer.integers(self.flat_kernel(), numbers.step)
         numbers.qkernel = self.core_kernel(self.kernel_shaped(kernel))
         if self.bias is not None:
@@ -241,7 +243,8 @@ class WeightedLayer(HardwareLayer):
         return ops.where(sums <= PRODUCT_LIMIT, ops.ones_like(grown), grown)
 
     def _step(self, gain: Tensor) -> Tensor:
-        return gain * float(self.pool_area)
+        area = self.pool_area
+        return gain if area == 1 else gain * float(area)
 
     def _params(self, numbers: LayerNumbers) -> LayerParams:
         params = super()._params(numbers)
