@@ -30,3 +30,11 @@ class ModelFileError(QuantizationError):
     """A model file that cannot be read or written: missing, foreign, damaged, or with a version
     or content that this release does not know.
     """
+
+
+class QuantizationLossWarning(UserWarning):
+    """An output of a model that was just quantized has little to do with the float network's.
+
+    A filter that ignores it (``warnings.simplefilter("ignore", QuantizationLossWarning)``) saves
+    the time to look for such losses, too.
+    """

@@ -21,6 +21,7 @@ from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
 from .input_scaling import InputMap, fitting_maps
 from .layers import WeightedLayer
+from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams
 from .plan import Plan
 from .planning import make_plan
@@ -61,7 +62,8 @@ def quantize(
     became of each layer, see :func:`coverage`.
 
     Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
-    or infinite, and bad samples.
+    or infinite, and bad samples. Warns (QuantizationLossWarning) where an output keeps less than
+    20 dB of signal to noise on the samples, unless some bits are fewer than 8.
     """
     qparams = QuantizationParams() if qparams is None else qparams
     network = float_network(model)
@@ -90,8 +92,11 @@ def quantize(
     attach(quantized, trace(network.layers, plan, log))
     kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
     chosen = observer if observer is not None else kinds
+    watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []
     calibrate_on(quantized, stream, chosen, fresh=True)
     _check_accumulators(quantized, qparams.buffer_bits)
+    if watched:
+        warn_of_losses(quantized, watched)
     if verbose:
         coverage(quantized).show()
     if is_onnx(model) if as_onnx is None else as_onnx:

@@ -1,0 +1,207 @@
+"""Outputs of a quantized model that have little to do with those of the float network.
+
+Right after calibration a few of the samples go through both, layer by layer and eagerly, as
+compiling would cost more than it all. An output that lost most of its signal is named in one
+warning, with the layer where most of it was lost.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from sanitize.graph import Graph, Node, producer_of
+from sanitize.keras_io import read_keras
+from sanitize.semantics import run_node
+
+from .calibration.batches import Batch
+from .calibration.loop import input_names
+from .errors import QuantizationLossWarning
+from .layers import Dequantizer, HardwareLayer, InputQuantizer
+from .params import QuantizationParams
+
+LEAST_DB = 20.0
+"""Signal to quantization noise below which an output is worth a warning: an error of a tenth."""
+CLEAN_DB = 50.0
+"""No layer of 8 bits is better; what is, counts as this."""
+ROWS, ELEMENTS, BYTES = 32, 2**19, 2**24
+"""So many samples are looked at, and so many numbers of their inputs, at most; the bytes are those
+in which the samples are looked for."""
+FULL_BITS = 8
+"""Who asks for fewer bits knows that it costs something."""
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """An output below LEAST_DB, by the layer that makes it. where: the layer whose rounding costs
+    most; before, behind: dB of the output with all layers up to it rounded, without and with it.
+    """
+
+    output: str
+    decibels: float
+    where: str
+    before: float
+    behind: float
+
+
+def is_watched(qparams: QuantizationParams) -> bool:
+    """Whether losses would be a surprise, and the warning about them would be shown."""
+    widths = [
+        qparams.activation_bits,
+        qparams.output_bits,
+        qparams.weight_bits,
+        qparams.input_weight_bits,
+        qparams.input_bits,
+        qparams.last_weight_bits,
+        qparams.last_output_bits,
+        qparams.scale_bits,
+    ]
+    for override in qparams.overrides:
+        widths += [override.weight_bits, override.activation_bits, override.output_bits]
+    few = any(bits is not None and bits < FULL_BITS for bits in widths)
+    return not few and not _is_ignored(QuantizationLossWarning)
+
+
+def warn_of_losses(model: keras.Model, batches: Sequence[Batch], stacklevel: int = 2) -> None:
+    """One warning about all outputs whose signal was lost on the first samples of the batches."""
+    graph = read_keras(model)
+    fed = _few_samples(batches)
+    samples = dict(zip(graph.inputs, (fed[name] for name in input_names(model)), strict=True))
+    losses = _losses(graph, samples)
+    if not losses:
+        return
+    count = len(next(iter(samples.values())))
+    told = "; ".join(_sentence(loss) for loss in losses)
+    warnings.warn(
+        f"On {count} of the calibration samples the quantized model is far from the float one: "
+        f"{told}. Look at the ranges there, and see whether more bits (an override, or input_bits "
+        "for an input), equalize, adaround or float_layers help; 30 dB and more are usual.",
+        QuantizationLossWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def _is_ignored(category: type[Warning]) -> bool:
+    """Whether a filter for the whole category, or a wider one, silences it."""
+    for action, message, kind, module, _ in warnings.filters:
+        if message is None and module is None and issubclass(category, kind):
+            return action == "ignore"
+    return False
+
+
+def _few_samples(batches: Sequence[Batch]) -> Batch:
+    names = batches[0].keys()
+    size = sum(int(np.prod(array.shape[1:])) for array in batches[0].values())
+    rows = min(ROWS, max(1, ELEMENTS // max(1, size)))
+    return {name: np.concatenate([b[name] for b in batches])[:rows] for name in names}
+
+
+def _losses(graph: Graph, samples: Batch) -> list[_Loss]:
+    """Of each Dequantizer, which floats read or which makes an output."""
+    ends = [node.name for node in graph if isinstance(node.attrs.get("layer"), Dequantizer)]
+    layers = {node.name for node in graph if _rounds(node)}
+    wanted, found = _values(graph, ends, samples, set()), _values(graph, ends, samples, layers)
+    losses = []
+    for end in ends:
+        decibels = _decibels(wanted[end], found[end])
+        if decibels is not None and decibels < LEAST_DB:
+            losses.append(_located(graph, end, samples, wanted[end], decibels))
+    return losses
+
+
+def _located(graph: Graph, end: str, samples: Batch, wanted: np.ndarray, decibels: float) -> _Loss:
+    """Where an output loses most: on and on into the half of the layers in which more is lost."""
+    layers = [node for node in _needed(graph, [end]) if _rounds(node)]
+    first, last, before, behind = 0, len(layers), CLEAN_DB, decibels
+    while last - first > 1:
+        middle = (first + last) // 2
+        rounded = {node.name for node in layers[:middle]}
+        found = _decibels(wanted, _values(graph, [end], samples, rounded)[end])
+        between = decibels if found is None else found
+        if before - between >= between - behind:
+            last, behind = middle, between
+        else:
+            first, before = middle, between
+    output = graph[producer_of(graph[end].inputs[0])]
+    return _Loss(_told(output), decibels, _told(layers[first]), before, behind)
+
+
+def _values(
+    graph: Graph, ends: Sequence[str], samples: Batch, rounded: Collection[str]
+) -> dict[str, np.ndarray]:
+    """The values of some nodes where the layers ``rounded`` compute in integers, others in float.
+
+    What a layer of ``rounded`` reads is rounded, too.
+    """
+    needed = _needed(graph, ends)
+    uses = Counter(value for node in needed for value in node.inputs)
+    values: dict[str, Any] = {}
+    for node in needed:
+        if node.kind == "input":
+            values[node.name] = samples[node.name]
+            continue
+        results = _results(node, [values[v] for v in node.inputs], node.name in rounded)
+        for index, result in enumerate(results):
+            values[node.name if index == 0 else f"{node.name}:{index}"] = result
+        uses.subtract(node.inputs)
+        for value in node.inputs:
+            if uses[value] == 0 and value not in ends:
+                values.pop(value, None)
+    return {end: np.asarray(values[end]) for end in ends}
+
+
+def _needed(graph: Graph, ends: Sequence[str]) -> list[Node]:
+    names = set(ends)
+    for node in reversed(graph.nodes):
+        if node.name in names:
+            names.update(map(producer_of, node.inputs))
+    return [node for node in graph if node.name in names]
+
+
+def _rounds(node: Node) -> bool:
+    return isinstance(node.attrs.get("layer"), HardwareLayer | InputQuantizer)
+
+
+def _results(node: Node, xs: list[Any], rounded: bool) -> list[Any]:
+    """What a node makes of its inputs, in the float network or in the quantized one."""
+    layer: Any = node.attrs.get("layer")
+    if isinstance(layer, Dequantizer):
+        return xs
+    if _rounds(node):
+        call = layer.call if rounded else layer.float_call
+        return [ops.convert_to_numpy(call(xs if len(xs) > 1 else xs[0]))]
+    return list(run_node(node, xs))
+
+
+def _decibels(wanted: np.ndarray, found: np.ndarray) -> float | None:
+    """None for values without a signal: zeros, a constant, or what is not finite."""
+    if wanted.size == 0 or (wanted == wanted.flat[0]).all():
+        return None
+    signal = float(np.mean(np.square(wanted, dtype=np.float64)))
+    noise = float(np.mean(np.square(np.subtract(found, wanted, dtype=np.float64))))
+    if not np.isfinite(signal + noise):
+        return None
+    worst = signal * 10 ** (-CLEAN_DB / 10)
+    return CLEAN_DB if noise <= worst else float(10 * np.log10(signal / noise))
+
+
+def _sentence(loss: _Loss) -> str:
+    return (
+        f"{loss.output!r} keeps {loss.decibels:.1f} dB of signal to noise, and rounding "
+        f"{loss.where!r} costs most of it (from {loss.before:.1f} to {loss.behind:.1f} dB)"
+    )
+
+
+def _told(node: Node) -> str:
+    """The name of a layer; of a quantizer of an input, that of the input."""
+    layer: Any = node.attrs.get("layer")
+    if isinstance(layer, InputQuantizer):
+        return producer_of(node.inputs[0])
+    return str(node.name if layer is None else layer.name)
