@@ -7,17 +7,6 @@ from pathlib import Path
 
 from quantkeras.errors import ModelFileError
 
-_LOADING_FAULTS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    AttributeError,
-    NameError,
-)
-"""What Keras and h5py raise for a description or weights they cannot use."""
-
 _FOREIGN = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -30,6 +19,11 @@ def describe_foreign(path: Path, start: bytes) -> str:
     """What a file that is neither HDF5 nor zip seems to be, from its first bytes and its name."""
     if not start:
         return f"{path} is empty"
+    if start[4:8] == b"TFL3":
+        return (
+            f"{path} is a TFLite model, which is not read: load the Keras or ONNX model that it "
+            "was made of"
+        )
     if path.suffix.lower() == ".onnx":
         return f"{path} is an ONNX model: load it with onnx.load"
     known = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), None)
@@ -39,12 +33,15 @@ def describe_foreign(path: Path, start: bytes) -> str:
 
 @contextmanager
 def explained(path: Path, compile: bool) -> Iterator[None]:
-    """Turns what Keras and h5py raise while loading into one short ModelFileError."""
+    """Turns what Keras and h5py raise while loading into one short ModelFileError.
+
+    A file may ask for any layer with any settings, and each fails in its own way.
+    """
     try:
         yield
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error.__cause__
-    except _LOADING_FAULTS as error:
+    except Exception as error:
         text = str(error)
         if "safe_mode" in text:
             remedy = (

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 from quantkeras.errors import ModelFileError
 from quantkeras.file_faults import describe_foreign, explained, first_line
 from quantkeras.file_writing import replacing, reserve
+from quantkeras.model_file_limits import bounded_weights, check_hdf5, check_zip
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK"
@@ -54,18 +56,7 @@ def load_model(
     from quantkeras.keras2 import layers as keras2_layers
 
     path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(
-            f"{path} is a folder, not a .keras or .h5 file; a TensorFlow SavedModel has to be "
-            "saved as .h5 by the Keras 2 that wrote it"
-        )
-    if not path.is_file():
-        raise ModelFileError(f"{path} does not exist")
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+    start = _first_bytes(path)
     if path.suffix.lower() == ".onnx":
         return _load_onnx(path)
     if start == _HDF5_SIGNATURE:
@@ -77,7 +68,7 @@ def load_model(
         keras_version, config = "3", {}
     else:
         raise ModelFileError(describe_foreign(path, start))
-    with explained(path, compile):
+    with explained(path, compile), bounded_weights(path):
         if keras_version.startswith("2."):
             objects = {**keras2_layers.application_layers(), **(custom_objects or {})}
             return _load_keras2(path, config, objects, safe_mode)
@@ -123,6 +114,22 @@ def _write(model: keras.Model, path: Path) -> None:
         model.save(path, include_optimizer=False)
 
 
+def _first_bytes(path: Path) -> bytes:
+    """What the kind of a file is told by. Raises ModelFileError where there is none to read."""
+    try:
+        if path.is_dir():
+            raise ModelFileError(
+                f"{path} is a folder, not a .keras or .h5 file; a TensorFlow SavedModel has to be "
+                "saved as .h5 by the Keras 2 that wrote it"
+            )
+        if not path.is_file():
+            raise ModelFileError(f"{path} does not exist")
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def _size_in_hdf5(model: keras.Model) -> int:
     """Bytes of a model file, rather too many: weights, network, and what HDF5 spends on each."""
     weights = sum(
@@ -137,10 +144,13 @@ def _read_hdf5_header(path: Path) -> tuple[str, dict[str, Any]]:
     """The Keras version that wrote an HDF5 file ("2.x" if it does not say) and its network."""
     try:
         with h5py.File(path, "r") as file:
+            check_hdf5(file, path)
             config = file.attrs.get("model_config")
             version = file.attrs.get("keras_version", "2.")
             weights_only = "layer_names" in file.attrs or "layers" in file
-    except (OSError, RuntimeError, KeyError) as error:
+    except ModelFileError:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
         raise ModelFileError(f"{path} is damaged or incomplete: {first_line(error)}") from error
     if config is None and weights_only:
         raise ModelFileError(
@@ -150,8 +160,10 @@ def _read_hdf5_header(path: Path) -> tuple[str, dict[str, Any]]:
     if config is None:
         raise ModelFileError(f"{path} is an HDF5 file but holds no Keras model")
     try:
-        return _text(version), json.loads(_text(config))
-    except ValueError as error:
+        if not isinstance(network := json.loads(_text(config)), dict):
+            raise ValueError("it is no description")
+        return _text(version), network
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its network is not readable JSON") from error
 
 
@@ -168,13 +180,17 @@ def _check_archive(path: Path) -> None:
                 raise ModelFileError(
                     f"{path} is a zip archive but no Keras model: {', '.join(missing)} missing"
                 )
+            check_zip(archive, path)
             if damaged := archive.testzip():
                 raise ModelFileError(f"{path} is damaged: its {damaged} does not read back")
-            version = json.loads(archive.read("metadata.json")).get("keras_version", "3")
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        if isinstance(error, ModelFileError):
-            raise
+            metadata = json.loads(archive.read("metadata.json"))
+    except ModelFileError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
         raise ModelFileError(f"{path} is damaged or incomplete: {first_line(error)}") from error
+    version = metadata.get("keras_version", "3") if isinstance(metadata, dict) else None
+    if not isinstance(version, str):
+        raise ModelFileError(f"{path} is damaged: its metadata.json names no version of Keras")
     if version.startswith("2."):
         raise ModelFileError(
             f"{path} is a .keras file of Keras {version}, which Keras 3 cannot read; save the "

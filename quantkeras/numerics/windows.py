@@ -17,6 +17,9 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 NO_PADS: Pads = ((0, 0), (0, 0))
 
+LARGEST_STEP = 2**20
+"""Rows or columns of the largest window, and between its places."""
+
 
 class Phase(NamedTuple):
     """Every s-th output position along one axis of a transposed convolution of stride s.
@@ -49,6 +52,13 @@ class Window:
     input_dilation: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
+        steps = (*self.size, *self.strides, *self.dilation, *self.input_dilation)
+        if min(steps) < 1 or max(steps) > LARGEST_STEP:
+            raise QuantizationError(
+                f"no window has the size {self.size}, strides {self.strides}, dilation "
+                f"{self.dilation} and input dilation {self.input_dilation}; they are from 1 to "
+                f"{LARGEST_STEP}"
+            )
         if isinstance(self.padding, str):
             fits = self.padding == "valid" or (
                 self.padding == "same" and self.input_dilation == (1, 1)
