@@ -8,6 +8,7 @@ from .analysis import coverage, plot_graph
 from .calibration import calibrate
 from .conversion import convert, convert_parts, verify
 from .model_io import load_model, save_model
+from .provenance import params_of
 from .qat import set_ranges
 from .quantization import quantize
 
@@ -17,6 +18,7 @@ __all__ = [
     "convert_parts",
     "coverage",
     "load_model",
+    "params_of",
     "plot_graph",
     "quantize",
     "sanitize",

@@ -1,8 +1,9 @@
-"""Where the layers of a quantized model come from: the layers of the user's model, by their names.
+"""Where a quantized model comes from: the layers of the user's model, and what the user chose.
 
 Rules merge, split and drop layers before any is quantized. What became of which is known when the
-model is quantized; a :class:`Provenance` keeps it, and travels in the quantized model's first
-Dequantizer, so that a model that was saved and loaded can still be explained.
+model is quantized; a :class:`Provenance` keeps it, with the settings, and travels in the quantized
+model's first Dequantizer, so that a model that was saved and loaded can still be explained, and
+calibrated as before.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 
 import keras
 
-from sanitize.graph import Node
+from sanitize.graph import Node, producer_of
 from sanitize.keras_io.read import is_graph_model
 from sanitize.log import Log, layer_of
 
 from .layers import Dequantizer, InputQuantizer
+from .params import QuantizationParams
 from .plan import Plan
 
 INPUT = "InputLayer"
@@ -31,13 +33,24 @@ class Provenance:
     layers: layers of the user's model, name -> type, in their order; those of nested models are
     named 'inner/layer'. sources: name of each layer of the quantized model -> the user's layers
     that it computes, first the one that it is named after. floats: names of those that stay float
-    -> the reason. log: the rewrites that went before.
+    -> the reason. log: the rewrites that went before. params: the settings, None if they are not
+    known. observers: names of layers of the quantized model -> their observer, where it is not that
+    of params. provisional: the ranges come from random numbers, and what is decided by samples once
+    and for all waits for some.
     """
 
     layers: Mapping[str, str]
     sources: Mapping[str, tuple[str, ...]]
     floats: Mapping[str, str] = field(default_factory=dict)
     log: Log = field(default_factory=Log)
+    params: QuantizationParams | None = None
+    observers: Mapping[str, str] = field(default_factory=dict)
+    provisional: bool = False
+
+    def observer_of(self, layer: str) -> str:
+        """The observer of that layer of the quantized model."""
+        default = "minmax" if self.params is None else self.params.observer
+        return self.observers.get(layer, default)
 
     def to_config(self) -> dict[str, Any]:
         """All of it as JSON-able values; pairs in lists, as order counts."""
@@ -46,16 +59,23 @@ class Provenance:
             "sources": [[name, list(source)] for name, source in self.sources.items()],
             "floats": [list(pair) for pair in self.floats.items()],
             "log": self.log.to_config(),
+            "params": None if self.params is None else self.params.to_config(),
+            "observers": dict(self.observers),
+            "provisional": self.provisional,
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Provenance:
-        """The reverse of to_config."""
+        """The reverse of to_config; files of before settings were kept have none."""
+        params = config.get("params")
         return cls(
             dict(config["layers"]),
             {name: tuple(source) for name, source in config["sources"]},
             dict(config["floats"]),
             Log.from_config(config["log"]),
+            None if params is None else QuantizationParams.from_config(params),
+            dict(config.get("observers", {})),
+            config.get("provisional", False),
         )
 
 
@@ -79,6 +99,16 @@ def trace(layers: Mapping[str, str], plan: Plan, log: Log) -> Provenance:
     }
     inputs = {layer: INPUT for name in plan.graph.inputs for layer in plan.graph[name].source}
     return Provenance({**inputs, **layers}, sources, floats, log)
+
+
+def chosen_observers(plan: Plan, params: QuantizationParams) -> dict[str, str]:
+    """Observers that layers of the quantized model have by overrides, by the layers' names."""
+    found = {quantized_name(b.name): b.settings.observer for b in plan.blocks.values()}
+    for value in (*plan.inputs, *plan.requantized):
+        node = plan.graph[producer_of(value)]
+        settings = params.for_layer(node.name, node.kind, source=node.source)
+        found[quantized_name(f"{value.replace(':', '_')}/quantizer")] = settings.observer
+    return {name: kind for name, kind in found.items() if kind != params.observer}
 
 
 def quantized_name(node: str) -> str:
@@ -110,6 +140,14 @@ def attach(model: Any, provenance: Provenance) -> None:
     found = next((layer for layer in model.layers if isinstance(layer, Dequantizer)), None)
     if found is not None:
         found.set_provenance(provenance.to_config())
+
+
+def params_of(model: Any) -> QuantizationParams | None:
+    """The settings that a quantized model was made with, loaded ones as well; None if not known.
+
+    The model may have been changed since, by :func:`set_ranges` for one.
+    """
+    return provenance_of(model).params
 
 
 def provenance_of(model: Any) -> Provenance:

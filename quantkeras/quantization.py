@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from .analysis import coverage
 from .borders import unfold_borders
 from .build import build_model
 from .calibration import calibrate_on
+from .calibration.entrance import decided_kind
 from .conversion.convert import convert_parts
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
@@ -25,7 +27,7 @@ from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams
 from .plan import Plan
 from .planning import make_plan
-from .provenance import attach, quantized_name, trace
+from .provenance import attach, chosen_observers, quantized_name, trace
 from .runtime.costs import program_costs
 
 FLOAT32_BITS = 25
@@ -57,9 +59,10 @@ def quantize(
     which are channels-last; samples may have either order of axes.
 
     qparams: bits and other choices, 8 bits by default. samples: calibration data, see
-    :func:`calibrate`; None draws random ones, with a warning. observer: overrides the one of
-    qparams. strict: raise instead of warn when a layer has to stay float. verbose: print what
-    became of each layer, see :func:`coverage`.
+    :func:`calibrate`; None draws random ones, with a warning: what samples decide, as whether
+    inputs are integers, is then left to the first ``calibrate``. observer: overrides that of
+    qparams and its overrides; for what it names, if it is a dict. strict: raise instead of warn
+    when a layer has to stay float. verbose: print what became of each layer, see :func:`coverage`.
 
     Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
     or infinite, and bad samples. Warns (QuantizationLossWarning) where an output keeps less than
@@ -73,10 +76,10 @@ def quantize(
     _report_plan(plan, network, qparams, strict)
     random_range = {name: _plausible_range(graph, name, qparams) for name in graph.inputs}
     stream = network.open_samples(samples, num_samples, batch_size, epochs, random_range)
-    if qparams.input_dtype == "auto":
-        dtypes = {name: _input_kind(stream.dtypes[name]) for name in graph.inputs}
-    else:
-        dtypes = dict.fromkeys(graph.inputs, qparams.input_dtype)
+    dtypes = {
+        name: decided_kind(qparams, None if samples is None else stream.dtypes[name])
+        for name in graph.inputs
+    }
     maps: dict[str, InputMap] = {}
     if samples is not None and not qparams.per_tensor_activations:
         given = observer if isinstance(observer, Mapping) else {}
@@ -89,11 +92,15 @@ def quantize(
         plan = make_plan(graph, qparams) if maps else plan
     plan = _plan_for_inputs(plan, qparams, dtypes)
     quantized = build_model(plan, qparams, dtypes, maps)
-    attach(quantized, trace(network.layers, plan, log))
-    kinds = {b.name.replace("/", "_"): b.settings.observer for b in plan.blocks.values()}
-    chosen = observer if observer is not None else kinds
+    observers = chosen_observers(plan, qparams)
+    if isinstance(observer, str):
+        qparams, observers = replace(qparams, observer=observer), {}
+    elif isinstance(observer, Mapping):
+        observers |= {name: kind for name, kind in observer.items() if isinstance(kind, str)}
+    made = replace(trace(network.layers, plan, log), params=qparams, observers=observers)
+    attach(quantized, replace(made, provisional=samples is None))
     watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []
-    calibrate_on(quantized, stream, chosen, fresh=True)
+    calibrate_on(quantized, stream, observer, fresh=True, fill=samples is not None)
     _check_accumulators(quantized, qparams.buffer_bits)
     if watched:
         warn_of_losses(quantized, watched)
@@ -175,12 +182,6 @@ def _report_plan(
     if strict:
         raise QuantizationError(message)
     warnings.warn(message, stacklevel=3)
-
-
-def _input_kind(dtype: np.dtype[Any]) -> str:
-    if dtype == np.uint8 or dtype == np.bool_:
-        return "uint8"
-    return "int8" if dtype == np.int8 else "float32"
 
 
 def _plausible_range(

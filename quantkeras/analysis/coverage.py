@@ -17,6 +17,7 @@ from ..conversion import convert_parts
 from ..errors import ModelFileError, QuantizationError
 from ..file_writing import write_text
 from ..layers import HardwareLayer
+from ..params import QuantizationParams
 from ..plan import Plan
 from ..provenance import INPUT, Provenance, layer_types, provenance_of, trace
 from ..runtime import Program
@@ -98,7 +99,8 @@ class Coverage:
 
     layers: in the order of the user's model. log: the rewrites before quantization. added: layers
     of the quantized model that stand for none of the user's. notes: what stands below the table.
-    planned: nothing is quantized yet, and this is what quantize would do.
+    planned: nothing is quantized yet, and this is what quantize would do. params: the settings that
+    the model was quantized with, None if they are not known.
     """
 
     model: str
@@ -107,6 +109,7 @@ class Coverage:
     added: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     planned: bool = False
+    params: QuantizationParams | None = None
 
     def __getitem__(self, name: str) -> LayerCoverage:
         """The layer of that name."""
@@ -174,6 +177,7 @@ class Coverage:
             "layers": [layer.to_config() for layer in self.layers],
             "added": list(self.added),
             "notes": list(self.notes),
+            "params": None if self.params is None else self.params.to_config(),
             "log": self.log.to_config(),
         }
 
@@ -220,7 +224,7 @@ def coverage(model: Any, program: Program | None = None, accumulators: bool = Tr
     for node_part in parts_of_graph(read_keras(model), bits).values():
         parts[node_part.name] = _widest(parts.get(node_part.name), node_part)
     found = provenance_of(model)
-    return replace(_assembled(model.name, found, parts), notes=notes)
+    return replace(_assembled(model.name, found, parts), notes=notes, params=found.params)
 
 
 def planned_coverage(model: Any, plan: Plan, log: Log) -> Coverage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -23,7 +24,10 @@ from ..layers import (
 )
 from ..layers.element_function import check_exponent
 from ..numerics.shapes import fixed_shape
+from ..params import QuantizationParams
 from ..progress import progress_bar
+from ..provenance import attach, provenance_of
+from .entrance import take_kinds
 from .filling import fill_range, normalize_integers, only_reader
 from .float_view import QuantizedValue, float_view, quantized_values
 from .observer import Observer
@@ -39,7 +43,7 @@ BATCH_BUDGET = 256 * 2**20
 def calibrate(
     model: keras.Model,
     samples: Any = None,
-    observer: ObserverKind | Mapping[str, ObserverKind] = "minmax",
+    observer: ObserverKind | Mapping[str, ObserverKind] | None = None,
     num_samples: int | None = 1024,
     batch_size: int | None = None,
     epochs: int = 1,
@@ -48,14 +52,25 @@ def calibrate(
 
     samples: array, list or dict of arrays (several inputs), path of an .npz file, tf.data.Dataset,
     keras PyDataset or generator; None draws random ones, with a warning. Batches are streamed, and
-    the memory does not grow with their number. observer: kind of observer for all layers
-    ("minmax", "moving_average", "percentile", "mse", ...), or a dict layer name -> kind (others
-    are "minmax"). num_samples: at most that many per epoch, None for all.
+    the memory does not grow with their number. observer: kind of observer for all layers and float
+    inputs ("minmax", "moving_average", "percentile", "mse", ...), or a dict layer name -> kind;
+    None, and layers that the dict does not name: as the model was quantized. num_samples: at most
+    that many per epoch, None for all.
+
+    A model that was quantized without samples becomes what it had become with these: integer
+    samples make its inputs integers, for one. Later calibrations set ranges only.
 
     Raises QuantizationError for a model without quantized layers, and for bad samples.
     """
     stream = open_samples(model, samples, num_samples, batch_size, epochs)
-    return calibrate_on(model, stream, observer)
+    made = provenance_of(model)
+    first = made.provisional and samples is not None
+    if first:
+        take_kinds(read_keras(model), made.params or QuantizationParams(), stream.dtypes)
+    calibrate_on(model, stream, observer, fresh=first)
+    if first:
+        attach(model, replace(made, provisional=False))
+    return model
 
 
 def open_samples(
@@ -83,13 +98,15 @@ def input_names(model: keras.Model) -> list[str]:
 def calibrate_on(
     model: keras.Model,
     stream: SampleStream,
-    observer: ObserverKind | Mapping[str, ObserverKind] = "minmax",
+    observer: ObserverKind | Mapping[str, ObserverKind] | None = None,
     fresh: bool = False,
+    fill: bool = True,
 ) -> keras.Model:
     """:func:`calibrate` on an open stream.
 
     fresh: the model has not run yet, so what is fixed for good is chosen now: float inputs that
-    were never negative become unsigned, integer ones stand for values of magnitude 1.
+    were never negative become unsigned, integer ones stand for values of magnitude 1. fill: let
+    values fill their formats, by factors moved between layers; not for random samples.
     """
     graph = read_keras(model)
     values = quantized_values(graph)
@@ -101,8 +118,9 @@ def calibrate_on(
         for node in graph:
             if getattr(node.attrs.get("layer"), "integer_input", False):
                 normalize_integers(graph, node.name)
-    observers = _observe(model, graph, values, stream, observer)
-    _set_ranges(graph, values, observers, fresh)
+    kinds = _observer_kinds(model, values, observer)
+    observers = _observe(model, graph, values, stream, kinds)
+    _set_ranges(graph, values, observers, fresh, fill)
     for node in graph:
         layer = node.attrs.get("layer")
         if isinstance(layer, WeightedLayer):
@@ -112,20 +130,33 @@ def calibrate_on(
     return model
 
 
+def _observer_kinds(
+    model: keras.Model,
+    values: Mapping[str, QuantizedValue],
+    asked: ObserverKind | Mapping[str, ObserverKind] | None,
+) -> dict[str, ObserverKind]:
+    """Name of each layer with such values -> its kind of observer."""
+    made = provenance_of(model)
+    names = {value.layer.name for value in values.values()}
+    if asked is not None and not isinstance(asked, Mapping):
+        return dict.fromkeys(names, asked)
+    named = asked or {}
+    return {name: named.get(name, made.observer_of(name)) for name in names}
+
+
 def _observe(
     model: keras.Model,
     graph: Graph,
     values: Mapping[str, QuantizedValue],
     stream: SampleStream,
-    kind: ObserverKind | Mapping[str, ObserverKind],
+    kinds: Mapping[str, ObserverKind],
 ) -> dict[int, Observer]:
     """One observer per quantizer, by id (call sites of a shared layer share it), after all data."""
     observers: dict[int, Observer] = {}
     for value in values.values():
         name, quantizer = value.layer.name, value.quantizer
-        chosen = kind.get(name, "minmax") if isinstance(kind, Mapping) else kind
         if id(quantizer) not in observers:
-            observers[id(quantizer)] = make_observer(chosen, quantizer.per_channel, name)
+            observers[id(quantizer)] = make_observer(kinds[name], quantizer.per_channel, name)
     if not observers:
         for _ in stream:
             pass  # the samples are still checked
@@ -157,6 +188,7 @@ def _set_ranges(
     values: Mapping[str, QuantizedValue],
     observers: Mapping[int, Observer],
     fresh: bool,
+    fill: bool,
 ) -> None:
     done: set[int] = set()
     borders = _borders(graph, values)
@@ -169,7 +201,7 @@ def _set_ranges(
         border = borders.get(id(quantizer))
         if isinstance(layer, InputQuantizer) and fresh:
             layer.signed = bool(observer.ranges().minimum.min() < 0 or (border and border.negative))
-        foldable = name in graph and only_reader(graph, name) is not None
+        foldable = fill and name in graph and only_reader(graph, name) is not None
         largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)
         if foldable:
             change = fill_range(graph, name, largest, border)

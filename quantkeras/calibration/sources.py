@@ -137,7 +137,7 @@ def random_source(
             )
     warnings.warn(
         "No samples were given: calibrating with random numbers. The ranges, and so the accuracy, "
-        "will be poor; give a few hundred real samples.",
+        "will be poor; give a few hundred real samples, here or to calibrate.",
         stacklevel=3,
     )
     ranges = {

@@ -247,7 +247,15 @@ class InputQuantizer(OutputQuantizer):
                 name="offset", shape=(input_shape[-1],), initializer="zeros", trainable=False
             )
         if self.integer_input:
-            self.log2_range.assign(np.full(self.log2_range.shape, self.value_bits, np.float32))
+            self.take_integers()
+
+    def take_integers(self) -> None:
+        """Let inputs be the integers themselves; the scale is to be 1 still."""
+        self.integer_input = True
+        self.range_mode = "frozen"
+        self.log2_range.assign(np.full(self.log2_range.shape, self.value_bits, np.float32))
+        if self.bordered:
+            self.least_exponent.assign(np.full(self.log2_range.shape, NO_BORDER, np.float32))
 
     def output_format(self, shape: tuple[int | None, ...]) -> TensorFormat:
         """Format of the output, for the layers that follow."""

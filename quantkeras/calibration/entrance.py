@@ -1,0 +1,51 @@
+"""What samples decide about the inputs of a model: whether these are integers or floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sanitize.graph import Graph
+
+from ..borders import find_borders, layer_padding
+from ..layers import InputQuantizer
+from ..params import QuantizationParams
+
+DType = np.dtype[Any]
+
+
+def decided_kind(params: QuantizationParams, dtype: DType | None) -> str:
+    """What a model is fed: "uint8", "int8" or "float32"; dtype: that of samples, None without."""
+    if params.input_dtype != "auto":
+        return params.input_dtype
+    if dtype is not None and dtype in (np.uint8, np.bool_):
+        return "uint8"
+    return "int8" if dtype == np.int8 else "float32"
+
+
+def take_kinds(graph: Graph, params: QuantizationParams, dtypes: Mapping[str, DType]) -> None:
+    """Let float inputs of a quantized model take integers where its first samples are integers.
+
+    graph: of the model, whose ranges were not calibrated with samples before. dtypes: of the
+    samples, by input. An input stays float where layers put values around it that are none of its
+    integers.
+    """
+    borders = find_borders(graph, layer_padding)
+    for node in graph:
+        layer = node.attrs.get("layer")
+        if not isinstance(layer, InputQuantizer) or graph[node.inputs[0]].kind != "input":
+            continue
+        kind = decided_kind(params, dtypes[node.inputs[0]])
+        if layer.integer_input or kind == "float32":
+            continue
+        signed, border = layer.signed, borders.get(node.name)
+        layer.signed = kind == "int8"
+        outside = border is not None and (
+            border.lowest.min() < layer.qmin - 0.5 or border.highest.max() > layer.qmax + 0.5
+        )
+        if outside:
+            layer.signed = signed
+        else:
+            layer.take_integers()
