@@ -18,6 +18,7 @@ from typing import Any, Self
 from quantkeras.calibration.observers import observer_template
 from quantkeras.errors import QuantizationError
 from quantkeras.file_writing import write_text
+from quantkeras.json_files import parse_json, read_text
 from quantkeras.setting_checks import (
     Check,
     ParamsError,
@@ -286,8 +287,8 @@ class QuantizationParams:
     def from_json(cls, text: str) -> Self:
         """The reverse of to_json; keys may be missing, see from_config."""
         try:
-            config = json.loads(text)
-        except json.JSONDecodeError as error:
+            config = parse_json(text)
+        except ValueError as error:
             raise ParamsError(f"Quantization parameters are not valid JSON: {error}.") from error
         return cls.from_config(config)
 
@@ -299,9 +300,11 @@ class QuantizationParams:
     def load(cls, path: str | PathLike[str]) -> Self:
         """Reads the settings from a JSON file."""
         file = Path(path)
-        if not file.is_file():
-            raise ParamsError(f"Quantization parameters file {str(path)!r} does not exist.")
         try:
-            return cls.from_json(file.read_text(encoding="utf-8"))
-        except ValueError as error:  # a ParamsError, or bytes that are not UTF-8
+            if file.is_file():
+                return cls.from_json(read_text(file))
+        except OSError as error:
+            raise ParamsError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        except ValueError as error:  # a ParamsError, or what is no text of a fair size
             raise ParamsError(f"{str(path)!r}: {error}") from error
+        raise ParamsError(f"Quantization parameters file {str(path)!r} does not exist.")

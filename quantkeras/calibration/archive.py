@@ -5,6 +5,7 @@ decompressed as a stream and only the rows asked for are kept. Rows must be aske
 order within one pass; a new pass opens the member again.
 """
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantkeras.errors import QuantizationError
+from quantkeras.runtime.array_entries import read_npy_header
 
 _READ_AHEAD = 2**20
-_HEADER_READERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_DAMAGE = (ValueError, EOFError, OSError, RuntimeError, LookupError, MemoryError, zlib.error)
+"""What zipfile and NumPy raise for bytes that make no sense."""
 
 
 class RowSource(Protocol):
@@ -49,13 +49,14 @@ class Member:
 
 def open_archive(path: Path) -> dict[str, Member]:
     """The arrays of an .npz file by name, headers read, data not."""
-    if not path.is_file():
-        raise QuantizationError(f"Samples file {str(path)!r} does not exist.")
+    _check_exists(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             members = {name.removesuffix(".npy"): _header(path, archive, name) for name in names}
-    except zipfile.BadZipFile as error:
+    except QuantizationError:
+        raise
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise QuantizationError(
             f"Samples file {str(path)!r} is not an .npz archive, or is cut off ({error}). "
             "Write it with numpy.savez or numpy.savez_compressed."
@@ -67,11 +68,12 @@ def open_archive(path: Path) -> dict[str, Member]:
 
 def open_npy(path: Path) -> NDArray[Any]:
     """The array of an .npy file, mapped into memory: read when used."""
-    if not path.is_file():
-        raise QuantizationError(f"Samples file {str(path)!r} does not exist.")
+    _check_exists(path)
     try:
+        with path.open("rb") as file:
+            read_npy_header(file)
         return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise QuantizationError(
             f"Samples file {str(path)!r} is not an .npy array of numbers, or is cut off ({error})."
         ) from error
@@ -104,25 +106,32 @@ def _as_slice(indices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
 def _header(path: Path, archive: zipfile.ZipFile, name: str) -> Member:
     try:
         with archive.open(name) as file:
-            shape, fortran_order, dtype = _read_header(file)
-    except (ValueError, EOFError, zlib.error, KeyError) as error:
+            shape, fortran_order, dtype = read_npy_header(file)
+        held = archive.getinfo(name).file_size
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
+            raise ValueError(f"it claims an array of shape {shape}, and holds {held} bytes")
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise QuantizationError(
             f"Array {name.removesuffix('.npy')!r} of {str(path)!r} is damaged: {error}."
         ) from error
     return Member(path, name.removesuffix(".npy"), shape, dtype, fortran_order)
 
 
-def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"array format {version} is not one of {sorted(_HEADER_READERS)}")
-    return _HEADER_READERS[version](file)
+def _check_exists(path: Path) -> None:
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise QuantizationError(
+            f"Samples file {str(path)!r} cannot be read: {error.strerror}."
+        ) from error
+    if not found:
+        raise QuantizationError(f"Samples file {str(path)!r} does not exist.")
 
 
 def _loaded(member: Member, archive: Any) -> NDArray[Any]:
     try:
         return np.asarray(archive[member.name])
-    except ValueError as error:
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise _damaged(member, error) from error
 
 
@@ -132,7 +141,7 @@ def _stream(member: Member, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDA
     row_bytes = int(np.prod(row_shape, dtype=np.int64)) * member.dtype.itemsize
     try:
         with zipfile.ZipFile(member.path) as archive, archive.open(member.name + ".npy") as file:
-            _read_header(file)
+            read_npy_header(file)
             position = 0
             for indices in batches:
                 batch = np.empty((len(indices), *row_shape), dtype=member.dtype)
@@ -143,7 +152,7 @@ def _stream(member: Member, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDA
                     filled += _fill(file, view[filled : filled + count * row_bytes])
                     position = first + count
                 yield batch
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise _damaged(member, error) from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..file_writing import write_text
+from ..json_files import parse_json, read_text
 from .files import check_output, naming
 
 HELP = "quantize an ONNX model for onnxruntime, as it is"
@@ -109,7 +110,7 @@ def execute(args: argparse.Namespace) -> int:
 def read_params(path: Path) -> dict[str, Any]:
     """Scales of a file. Raises QuantizationError if it holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
     except ValueError as error:
         raise QuantizationError(f"{path} is no JSON file: {error}") from error
     if not isinstance(found, dict):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.archive import Member, open_archive, open_npy
+from ..calibration.archive import Member, iterate_rows, open_archive, open_npy
 from ..calibration.batches import InputSpec, SampleError
 from ..calibration.samples import SampleStream
 from ..calibration.sources import array_source, file_parts
@@ -40,8 +40,8 @@ def open_inputs(path: Path, specs: Sequence[InputSpec], key: str | None, batch_s
         raise SampleError(f"batch_size is {batch_size}; it must be at least 1.")
     parts = _parts(path, specs, key)
     first = specs[0].name
+    source = array_source(parts, specs, None, batch_size)  # which checks the shapes
     count = sum(part[first].shape[0] for part in parts)
-    source = array_source(parts, specs, None, batch_size)
     stream = SampleStream(source, specs, None, batch_size, 1)
     members = [part[first] for part in parts]
     lone = members[0] if len(members) == 1 and isinstance(members[0], Member) else None
@@ -101,5 +101,7 @@ def _read(members: Mapping[str, Member], name: str) -> Array:
     member = members[name]
     if member.dtype.hasobject:
         raise SampleError(f"{member.path}: array {name!r} holds objects, not class numbers.")
-    with np.load(member.path, allow_pickle=False) as archive:
-        return np.asarray(archive[name])
+    if not member.shape:
+        raise SampleError(f"{member.path}: array {name!r} is one number; give one per sample.")
+    rows = iterate_rows(member, np.arange(member.shape[0]), max(1, member.shape[0]))
+    return np.concatenate([np.empty((0, *member.shape[1:]), member.dtype), *rows])

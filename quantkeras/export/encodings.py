@@ -11,10 +11,10 @@ They say of each tensor how its integers stand for values, ``value = scale * (q 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from .._version import __version__
 from ..errors import ModelFileError, QuantizationError
+from ..json_files import parse_json, read_text
 
 Floats = npt.NDArray[np.float64]
 Document = dict[str, Any]
@@ -165,14 +166,16 @@ def read_encodings(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[s
     else:
         label = str(source)
         try:
-            document = json.loads(Path(source).read_text(encoding="utf-8"))
+            document = parse_json(read_text(Path(source)))
         except FileNotFoundError as error:
             raise ModelFileError(f"there is no file {label!r}") from error
+        except OSError as error:
+            raise ModelFileError(f"{label!r} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise ModelFileError(f"{label!r} is no JSON file: {error}") from error
     try:
         return {entry.name: entry for entry in _read(document)}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelFileError(
             f"{label!r} is no encodings file of version {', '.join(VERSIONS)}: "
             f"{type(error).__name__}: {error}"
@@ -199,7 +202,7 @@ def _read_0(name: str, rows: list[Mapping[str, Any]], is_param: bool) -> Encodin
     if rows[0]["dtype"] != "int":
         return None
     scales, offsets = ([row[key] for row in rows] for key in ("scale", "offset"))
-    return _from_offsets(name, int(rows[0]["bitwidth"]), scales, offsets, is_param)
+    return _from_offsets(name, index(rows[0]["bitwidth"]), scales, offsets, is_param)
 
 
 def _read_1(name: str, entry: Mapping[str, Any], is_param: bool) -> Encoding | None:
@@ -207,14 +210,16 @@ def _read_1(name: str, entry: Mapping[str, Any], is_param: bool) -> Encoding | N
         return None
     if entry["enc_type"] not in ("PER_TENSOR", "PER_CHANNEL"):
         raise ValueError(f"{name!r} is {entry['enc_type']}; PER_TENSOR and PER_CHANNEL are read")
-    return _from_offsets(name, int(entry["bw"]), entry["scale"], entry["offset"], is_param)
+    return _from_offsets(name, index(entry["bw"]), entry["scale"], entry["offset"], is_param)
 
 
 def _from_offsets(
     name: str, bits: int, scales: list[float], offsets: list[float], is_param: bool
 ) -> Encoding:
     """Signed if all are symmetric: offsets of -2**(bits-1), or one more."""
-    step, offset = np.asarray(scales, np.float64), np.asarray(offsets, np.int64)
+    step, offset = _steps(name, scales, bits), _whole(name, offsets)
+    if step.ndim != 1 or step.shape != offset.shape or not step.size:
+        raise ValueError(f"{name!r} has {step.shape} scales and {offset.shape} offsets")
     half = 2 ** (bits - 1)
     signed = bool(np.isin(offset, (-half, 1 - half)).all())
     zero = np.zeros_like(offset) if signed else -offset
@@ -232,7 +237,33 @@ def _read_2(entry: Mapping[str, Any]) -> Encoding | None:
         return None
     if "block_size" in entry or "per_block_int_scale" in entry:
         raise ValueError(f"{entry['name']!r} has steps per block, which are not read")
-    step = np.asarray(entry["y_scale"], np.float64)
-    zero = np.broadcast_to(np.asarray(entry.get("y_zero_point") or 0, np.int64), step.shape)
+    name = entry["name"]
+    step = _steps(name, entry["y_scale"], int(digits))
+    zero = np.broadcast_to(_whole(name, entry.get("y_zero_point") or 0), step.shape)
     axis = entry.get("axis") if step.ndim else None
-    return Encoding(entry["name"], int(digits), signed, step, zero, axis, axis is not None)
+    if step.ndim > 1 or not isinstance(axis, int | None):
+        raise ValueError(f"{name!r} has steps of shape {step.shape} along the axis {axis!r}")
+    return Encoding(name, int(digits), signed, step, zero, axis, axis is not None)
+
+
+def _steps(name: str, scales: Any, bits: int) -> Floats:
+    """The steps, if they and the range that they give are numbers of float32."""
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is no name of a tensor")
+    if not 1 <= bits <= BIAS_BITS:
+        raise ValueError(f"{name!r} has {bits} bits; 1 to {BIAS_BITS} can be")
+    step = np.asarray(scales, np.float64)
+    limits = np.finfo(np.float32)
+    if not ((step >= limits.tiny) & (step <= limits.max / 2.0**bits)).all():
+        raise ValueError(
+            f"{name!r} has a scale of {step.min():g}; scales are above 0 and within float32"
+        )
+    return step
+
+
+def _whole(name: str, offsets: Any) -> npt.NDArray[np.int64]:
+    """The offsets, which schema 1.0.0 writes as floats."""
+    found = np.asarray(offsets, np.float64)
+    if not ((found == np.floor(found)) & (abs(found) <= 2.0**BIAS_BITS)).all():
+        raise ValueError(f"{name!r} has an offset that is no whole number of {BIAS_BITS} bits")
+    return found.astype(np.int64)
