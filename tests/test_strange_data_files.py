@@ -154,7 +154,8 @@ def test_archives(tmp_path: Path) -> None:
     assert read(path) == 3
     whole = path.read_bytes()
     entry = whole.index(b"PK\x01\x02")
-    for offset, value, message in ((10, 77, "compression"), (6, 200, "version 20"), (8, 1, "encrypted|password")):
+    spoiled = ((10, 77, "compression"), (6, 200, "version 20"), (8, 1, "encrypted|password"))
+    for offset, value, message in spoiled:
         raw = bytearray(whole)
         raw[entry + offset] = value
         path.write_bytes(raw)
