@@ -107,7 +107,7 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str) -> Member:
     try:
         with archive.open(name) as file:
             shape, fortran_order, dtype = read_npy_header(file)
-        held = archive.getinfo(name).file_size - file.tell()
+            held = archive.getinfo(name).file_size - file.tell()
         if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
             raise ValueError(f"it claims an array of shape {shape}, and holds {held} bytes")
     except (zipfile.BadZipFile, *_DAMAGE) as error:
