@@ -85,9 +85,11 @@ def emit_product(
 
 def data_digits(builder: GraphBuilder, x: Tensor) -> list[Digit]:
     """The bytes of a tensor of integers within x.low .. x.high."""
-    if np.dtype(x.dtype).itemsize == 1:
+    if x.dtype == np.uint8:
         return [Digit(x.name, x.dtype, 0, 0)]
     zero = max(0, -x.low)
+    if x.dtype == np.int8:
+        x = builder.cast(x, np.int32)
     # The zero itself is among the numbers: padding holds it.
     count = max(1, ((max(x.high, 0) + zero).bit_length() + 7) // 8)
     moved = builder.operate("Add", x, zero) if zero else x
