@@ -15,17 +15,27 @@ import onnx
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 from sanitize.onnx_io import OnnxError, write_onnx
+from sanitize.onnx_io.source import opset_of
 
 from ..conversion.parts import integer_parts
 from ..errors import QuantizationError
 from ..layers import Dequantizer
 from ..runtime import Program
+from .layer_export import with_exported_layers
 from .onnx_options import OnnxOptions
 
 OPSET = 17
-"""The oldest operator set of the tail."""
+"""The oldest operator set that is written."""
 
 ADVICE = "export_onnx(convert(model)) exports the integer layers without it"
+
+
+def oldest_opset(model: Any) -> int:
+    """The oldest operator set in which the float tail can be written: ONNX operators that were kept
+    as they are go to newer ones, and not to older ones.
+    """
+    kept = [layer.onnx_call()[0] for layer in model.layers if hasattr(layer, "onnx_call")]
+    return max([OPSET, *map(opset_of, kept)])
 
 
 def append_tail(
@@ -38,6 +48,7 @@ def append_tail(
     """
     full = tail_graph(read_keras(model), program)
     tail, choices = without_argmax(full)
+    tail = with_exported_layers(tail)
     layout: Literal["nchw", "nhwc"] = "nchw" if options.outputs_first else "nhwc"
     try:
         written = write_onnx(tail, input_layout="nchw", output_layout=layout, opset=opset).graph

@@ -165,9 +165,9 @@ def _exported(
     form = make_form(program, format, inner)
     lowest = form.opset
     if tail:
-        from .float_tail import OPSET, append_tail
+        from .float_tail import append_tail, oldest_opset
 
-        lowest = max(lowest, OPSET)
+        lowest = max(lowest, oldest_opset(model))
         append_tail(form.graph, model, program, options, options.opset or lowest)
     if options.opset is not None and options.opset < lowest:
         raise QuantizationError(f"{format!r} takes opset {lowest} at least, not {options.opset}")

@@ -32,10 +32,8 @@ def export_whole(
     program, graph = convert(model), read_keras(model)
     maps = [port for port in source.inputs if len(port.order) == 4]
     first = all(port.order == (0, 2, 3, 1) for port in maps)
-    # Operators that were kept as they are belong to the opset of the source.
-    opset = source.opset if program.float_tail and source.opset > 17 else None
     layout = "nchw" if first else "nhwc"
-    exported = export_onnx(model, format=format, input_layout=layout, opset=opset)
+    exported = export_onnx(model, format=format, input_layout=layout)
     tensors = _output_tensors(graph, program)
     names = [entry.name for entry in exported.graph.output]
     found = dict(zip(dict.fromkeys(tensors), names, strict=True))

@@ -28,7 +28,20 @@ _TELLING = frozenset(
 )
 #: Operators behind which the axes are no longer those of the input.
 _ENDING = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gemm", "MatMul", "Shape", "Size", "Gather"}
+    {
+        *(
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Gemm",
+            "MatMul",
+            "Shape",
+            "Size",
+            "Gather",
+        ),
+        *("LSTM", "GRU", "RNN", "If", "Loop", "Scan", "Einsum"),
+    }
 )
 
 
@@ -100,6 +113,8 @@ def _order(graph: OnnxGraph, name: str, shape: tuple[int, ...]) -> Order:
             moved = axes
             if node.op_type == "Transpose":
                 perm = node.get("perm", tuple(reversed(range(rank))))
+                if len(perm) != rank:  # something in front has changed the axes
+                    continue
                 moved = tuple(axes[axis] for axis in perm)
             waiting += [(output, moved) for output in node.outputs if output]
     if rank == 3:

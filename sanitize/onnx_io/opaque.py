@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,10 @@ from .state import Reading, error_at
 from .view import OnnxNode
 
 Array = NDArray[Any]
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
+#: Operators with a graph inside, whose outputs often have sizes that ONNX does not infer.
+_BODIES = ("If", "Loop", "Scan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +99,14 @@ class OperatorCall:
 
 
 def opaque(r: Reading, node: OnnxNode, reason: str) -> list[Tensor]:
-    """Emit ``node`` as an opaque node; a picture comes out channels-last as it came in."""
+    """Emit ``node`` as an opaque node; a picture comes out channels-last as it came in.
+
+    The axis that counts samples may be any one of its inputs and outputs.
+    """
+    if node.op_type in _RECURRENT and not node.domain:
+        node = _recurrent(r, node)
     inputs, constants = [], {}
-    for name in dict.fromkeys(name for name in node.inputs if name):
+    for name in node.reads:
         known = r.values[name]
         if not isinstance(known, Known):
             inputs.append((name, r.unfolded(known)))
@@ -105,14 +114,16 @@ def opaque(r: Reading, node: OnnxNode, reason: str) -> list[Tensor]:
             raise error_at(node, f"is not understood ({reason}), and depends on the batch size")
         else:
             constants[name] = known.constant
-    shapes, dtypes = _output_shapes(r, node, inputs, constants)
+    shapes, dtypes, axes = _output_shapes(r, node, inputs, constants)
     pictures = any(tensor.order == PICTURE for _, tensor in inputs)
     orders = [
-        PICTURE if pictures and len(shape) == 3 else tuple(range(len(shape) + 1))
-        for shape in shapes
+        PICTURE
+        if pictures and len(shape) == 3 and axis == 0
+        else (axis, *(other for other in range(len(shape) + 1) if other != axis))
+        for shape, axis in zip(shapes, axes, strict=True)
     ]
     ours = tuple(
-        tuple(shape[axis - 1] for axis in order[1:])
+        tuple(shape[axis - (axis > order[0])] for axis in order[1:])
         for shape, order in zip(shapes, orders, strict=True)
     )
     operator = OnnxOperator(node, r.graph.opset_imports, r.graph.ir_version, reason)
@@ -138,8 +149,10 @@ def _output_shapes(
     node: OnnxNode,
     inputs: Sequence[tuple[str, Tensor]],
     constants: Mapping[str, Array],
-) -> tuple[list[tuple[int, ...]], list[np.dtype[Any]]]:
-    """Unbatched ONNX shapes and types of the outputs, by ONNX's own shape inference."""
+) -> tuple[list[tuple[int, ...]], list[np.dtype[Any]], list[int]]:
+    """Of the outputs, by ONNX's own shape inference: ONNX sizes of one sample, types, and the axes
+    that count samples, which the sizes leave out.
+    """
     found: list[list[tuple[list[int], np.dtype[Any]]]] = []
     # Two sizes even where the model fixes one, so that an operator that mixes samples is found out.
     for batch in FREE_BATCH:
@@ -160,25 +173,74 @@ def _output_shapes(
             inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
             raise error_at(node, f"does not fit its inputs: {error}") from error
-        found.append([_declared(value) for value in inferred.graph.output])
-    shapes, dtypes = [], []
+        declared = [_declared(value) for value in inferred.graph.output]
+        open_rank = any(not v.type.tensor_type.HasField("shape") for v in inferred.graph.output)
+        if open_rank or (node.op_type in _BODIES and any(-1 in shape for shape, _ in declared)):
+            declared = _shapes_of_a_run(node, model)
+        found.append(declared)
+    shapes, dtypes, axes = [], [], []
     for versions in zip(*found, strict=True):
-        per_sample = {tuple(shape[1:]) for shape, _ in versions}
-        batches = [shape[:1] for shape, _ in versions]
-        if batches != [[batch] for batch in FREE_BATCH] or len(per_sample) != 1:
+        sizes = [shape for shape, _ in versions]
+        axis = _batch_axis(sizes)
+        if axis is None:
             raise error_at(
                 node,
-                f"is not understood, and its output of shape {versions[0][0]} does not hold one"
-                " row per sample. Cut it off, or export the model for inference",
+                f"is not understood, and its output of shape {sizes[0]} does not hold one row per"
+                " sample. Cut it off, or export the model for inference",
             )
-        shapes.append(per_sample.pop())
+        shapes.append((*sizes[0][:axis], *sizes[0][axis + 1 :]))
         dtypes.append(versions[0][1])
-    return shapes, dtypes
+        axes.append(axis)
+    return shapes, dtypes, axes
+
+
+def _shapes_of_a_run(
+    node: OnnxNode, model: onnx.ModelProto
+) -> list[tuple[list[int], np.dtype[Any]]]:
+    """Shapes and types of the outputs as they come out for zeros."""
+    arrays = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        sizes = [dim.dim_value for dim in kind.shape.dim]
+        arrays[value.name] = np.zeros(sizes, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return [(list(array.shape), array.dtype) for array in OperatorRunner(node, model)(arrays)]
+
+
+def _batch_axis(sizes: Sequence[Sequence[int]]) -> int | None:
+    """The one axis that has the sizes FREE_BATCH, where all others are the same and known."""
+    if len({len(shape) for shape in sizes}) != 1:
+        return None
+    free = [axis for axis, found in enumerate(zip(*sizes, strict=True)) if len(set(found)) > 1]
+    if len(free) != 1 or any(-1 in shape for shape in sizes):
+        return None
+    axis = free[0]
+    return axis if [shape[axis] for shape in sizes] == list(FREE_BATCH) else None
+
+
+def _recurrent(r: Reading, node: OnnxNode) -> OnnxNode:
+    """An LSTM, GRU or RNN without inputs that say what holds without them: lengths that are the
+    whole sequence, and states that begin at zero, which exporters make for the size of the batch.
+    """
+    sequence = r.tensor(node.input(0))
+    batch_axis = 0 if node.get("layout", 0) else 1
+    if sequence.batch_axis != batch_axis:
+        raise error_at(node, "runs along the axis that counts samples")
+    length = sequence.onnx_shape[1 - batch_axis]
+    inputs = list(node.inputs)
+    for index, usual in ((4, length), (5, 0), (6, 0)):
+        known = r.known(node.input(index))
+        if known is not None and all((array == usual).all() for array in known.samples):
+            inputs[index] = ""
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.input[:] = inputs
+    return replace(node, inputs=tuple(inputs), proto=proto)
 
 
 def _declared(value: onnx.ValueInfoProto) -> tuple[list[int], np.dtype[Any]]:
     kind = value.type.tensor_type
     # A size that is not known stands as -1, which is no batch size.
     shape = [int(d.dim_value) if d.HasField("dim_value") else -1 for d in kind.shape.dim]
+    shape = shape if kind.HasField("shape") else [-1]
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type or 1))
     return ([-1] if -1 in shape else shape), dtype

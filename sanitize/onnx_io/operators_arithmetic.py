@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layout import Tensor
-from .operators_elementwise import Entry, affine, clipped
+from .operators_elementwise import ENDLESS, Entry, affine, clipped
 from .state import NotUnderstood, Reading, needs_float
 from .view import OnnxNode
 
@@ -68,7 +68,14 @@ def with_constant(r: Reading, node: OnnxNode, kind: str, tensor: Tensor, array: 
         return _with_bias(r, node, tensor, constant) or affine(r, tensor, 1.0, constant)
     if kind == "multiply":
         return affine(r, tensor, constant, 0.0)
-    if np.ptp(constant) == 0:
+    if np.isnan(constant).any():
+        raise NotUnderstood("its constant is not a number")
+    endless = constant <= -ENDLESS if kind == "maximum" else constant >= ENDLESS
+    if endless.all():  # as exporters write a maximum over an axis: the larger of x and -inf
+        return tensor
+    if not np.isfinite(constant).all():
+        raise NotUnderstood("its constant is infinite in places")
+    if (constant == constant.flat[0]).all():
         bound = float(constant.flat[0])
         return clipped(r, tensor, *((bound, None) if kind == "maximum" else (None, bound)))
     # max(x, c) = relu(x - c) + c and min(x, c) = c - relu(c - x).

@@ -40,7 +40,7 @@ _PLAIN = {
 }
 _SELU = (1.6732632423543772, 1.0507009873554805)
 #: Numbers beyond this are no bounds: exporters write the limits of float32.
-_ENDLESS = 3.4e38
+ENDLESS = 3.4e38
 
 
 def spec_of(node: OnnxNode) -> dict[str, Any] | None:
@@ -128,8 +128,8 @@ def clip(r: Reading, node: OnnxNode) -> Tensor:
     tensor = r.tensor(node.input(0))
     needs_float(tensor)
     low, high = r.setting(node, "min", 1), r.setting(node, "max", 2)
-    low = None if low is None or low <= -_ENDLESS else float(low)
-    high = None if high is None or high >= _ENDLESS else float(high)
+    low = None if low is None or low <= -ENDLESS else float(low)
+    high = None if high is None or high >= ENDLESS else float(high)
     return clipped(r, tensor, low, high)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,18 +24,18 @@ def reshape(r: Reading, node: OnnxNode) -> Tensor:
     for index, batch in enumerate(r.batches):
         numbers = [int(n) for n in wanted.at(index)]
         results.append(_resolved(numbers, sizes, batch, keep_zero))
-    target = _per_sample(results, r.batches)
-    if target is None and wanted.constant is not None:
-        # Exported for one sample: the shape starts with its count.
+    found = _per_sample(tensor, results, r.batches)
+    if found is None and wanted.constant is not None:
+        # Exported for one sample: the shape holds its count.
         numbers = [int(n) for n in wanted.constant]
-        target = _per_sample([_resolved(numbers, sizes, 1, keep_zero)], (1,))
-    if target is None:
+        found = _per_sample(tensor, [_resolved(numbers, sizes, 1, keep_zero)], (1,))
+    if found is None:
         raise error_at(
             node,
             f"reshapes {sizes} (None counts samples) to {results[0]}, which mixes samples. Export"
-            " the model with the batch as its first axis throughout",
+            " the model so that one axis counts samples throughout",
         )
-    return r.reshaped(tensor, target)
+    return r.reshaped(tensor, *found)
 
 
 def _resolved(
@@ -58,26 +59,42 @@ def _resolved(
 
 
 def _per_sample(
-    shapes: Sequence[list[int] | None], batches: Sequence[int]
-) -> tuple[int, ...] | None:
-    """The shape of one sample, where the first size is the batch and no other depends on it."""
-    found: set[tuple[int, ...]] = set()
-    for shape, batch in zip(shapes, batches, strict=True):
-        if shape is None or not shape or shape[0] != batch:
-            return None
-        found.add(tuple(shape[1:]))
-    return found.pop() if len(found) == 1 else None
+    tensor: Tensor, shapes: Sequence[list[int] | None], batches: Sequence[int]
+) -> tuple[tuple[int, ...], int] | None:
+    """(shape of one sample, axis that counts samples), where there is such an axis.
+
+    It has the size of the batch, no other depends on that, and what is in front of it is of the
+    size that it was; of several the first.
+    """
+    if any(shape is None for shape in shapes):
+        return None
+    given = [shape for shape in shapes if shape is not None]
+    before = _in_front(tensor)
+    for axis in range(min(map(len, given))):
+        if any(shape[axis] != batch for shape, batch in zip(given, batches, strict=True)):
+            continue
+        found = {(*shape[:axis], *shape[axis + 1 :]) for shape in given}
+        if len(found) == 1 and math.prod(given[0][:axis]) == before:
+            return found.pop(), axis
+    return None
+
+
+def _in_front(tensor: Tensor) -> int:
+    """How many values the axes in front of the one that counts samples have."""
+    return math.prod(size or 1 for size in tensor.onnx_shape[: tensor.batch_axis])
 
 
 def flatten(r: Reading, node: OnnxNode) -> Tensor:
     tensor = r.tensor(node.input(0))
-    axis = int(node.get("axis", 1)) % max(tensor.rank, 1)
+    axis = int(node.get("axis", 1))
+    axis = axis + tensor.rank if axis < 0 else axis
     sizes = tensor.onnx_shape
-    if axis > 1 and all(size == 1 for size in sizes[1:axis]):
-        axis = 1
-    if axis != 1:
-        raise error_at(node, f"flattens from axis {axis}, which mixes samples with features")
-    return r.reshaped(tensor, (int(np.prod(tensor.shape)),))
+    left = math.prod(size for size in sizes[:axis] if size is not None)
+    right = math.prod(size for size in sizes[axis:] if size is not None)
+    first = tensor.batch_axis < axis
+    if (left if first else right) != 1:
+        raise error_at(node, f"flattens {sizes} from axis {axis}, which mixes samples (None)")
+    return r.reshaped(tensor, (right if first else left,), 0 if first else 1)
 
 
 def squeeze(r: Reading, node: OnnxNode) -> Tensor:
@@ -89,7 +106,7 @@ def squeeze(r: Reading, node: OnnxNode) -> Tensor:
     if any(sizes[axis] != 1 for axis in axes):
         raise error_at(node, f"squeezes the axes {axes} of {sizes} (None counts samples)")
     rest = [size for axis, size in enumerate(sizes) if axis not in axes]
-    return r.reshaped(tensor, tuple(size for size in rest if size is not None))
+    return r.reshaped(tensor, tuple(size for size in rest if size is not None), rest.index(None))
 
 
 def unsqueeze(r: Reading, node: OnnxNode) -> Tensor:
@@ -98,11 +115,9 @@ def unsqueeze(r: Reading, node: OnnxNode) -> Tensor:
     given = (given,) if isinstance(given, int) else tuple(given)
     rank = tensor.rank + len(given)
     axes = {int(axis) % rank for axis in given}
-    if 0 in axes:
-        raise error_at(node, "puts a new axis in front of the one that counts samples")
     rest = iter(tensor.onnx_shape)
     sizes = [1 if axis in axes else next(rest) for axis in range(rank)]
-    return r.reshaped(tensor, tuple(size for size in sizes[1:] if size is not None))
+    return r.reshaped(tensor, tuple(size for size in sizes if size is not None), sizes.index(None))
 
 
 def transpose(r: Reading, node: OnnxNode) -> Tensor:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import onnx
+import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from ..graph import Graph
@@ -26,7 +28,7 @@ from .operators import OPERATORS, shape_value
 from .operators_elementwise import sloped
 from .source import load_model
 from .state import NotUnderstood, Reading
-from .view import OnnxGraph, OnnxInput, OnnxNode
+from .view import OnnxGraph, OnnxInput, OnnxNode, wrapped
 
 Array = NDArray[Any]
 Layout = Literal["channels_last", "as_is"]
@@ -91,7 +93,8 @@ def import_onnx(
     keep the axes of ONNX. shapes: unbatched sizes (in ONNX' order) of inputs for which the model
     leaves a size other than the batch open.
 
-    The first axis of every input counts samples and may have any size, whatever the model says.
+    The first axis of every input counts samples and may have any size, whatever the model says; in
+    between and in outputs it may be another one, which is the first of the graph's value then.
     A node that the graph has no kind for becomes ``opaque``; it can be evaluated but not written as
     a Keras model. Raises OnnxError, naming the node, for what cannot be read: see ``load_model``.
     """
@@ -156,9 +159,8 @@ def _read_output(r: Reading, name: str, layout: Layout) -> Port:
     plain = tuple(range(tensor.rank))
     turned = tensor.order == PICTURE or (tensor.order == SEQUENCE and r.sequences)
     if layout == "as_is" or not turned:
-        if tensor.batch_axis != 0:
-            raise OnnxError(f"the first axis of the output '{name}' does not count samples")
-        tensor = r.arranged(tensor, plain)
+        batch = tensor.batch_axis
+        tensor = r.arranged(tensor, (batch, *(axis for axis in plain if axis != batch)))
     return Port(name, tensor.value, tensor.order, str(tensor.dtype))
 
 
@@ -197,14 +199,15 @@ def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
     """Read one ONNX node; one that is not understood becomes opaque, or raises with ``strict``."""
     r.label, r.source = node.name, (node.name,)
     outputs = [name for name in node.outputs if name]
-    given = [name for name in node.inputs if name]
-    known = {name: value for name in given if (value := r.known(name)) is not None}
+    known = {name: value for name in node.reads if (value := r.known(name)) is not None}
     results: Sequence[Tensor | Known]
-    if len(known) == len(set(given)):
+    if len(known) == len(node.reads):
         check_not_random(node)
         results = fold_known(node, known, r.batches, r.graph)
     elif (shape := shape_value(r, node)) is not None:
         results = [shape]
+    elif (branch := _branch_taken(r, node)) is not None:
+        results = _read_branch(r, branch)
     else:
         before = dict(r.nodes)
         try:
@@ -220,6 +223,25 @@ def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
             results = opaque(r, node, str(problem))
     # Outputs beyond those that were made (a mask, statistics) are read by nobody.
     r.values.update(zip(outputs, results, strict=False))
+
+
+def _branch_taken(r: Reading, node: OnnxNode) -> onnx.GraphProto | None:
+    """The graph of an If whose condition is known; None for other nodes."""
+    condition = r.known(node.input(0)) if node.op_type == "If" and not node.domain else None
+    if condition is None or condition.constant is None:
+        return None
+    branch = "then_branch" if condition.constant.item() else "else_branch"
+    found: onnx.GraphProto = node.get(branch)
+    return found
+
+
+def _read_branch(r: Reading, branch: onnx.GraphProto) -> list[Tensor | Known]:
+    """Read the nodes of a branch as if they stood in the main graph; its outputs."""
+    for tensor in branch.initializer:
+        r.values[tensor.name] = Known((onnx.numpy_helper.to_array(tensor),))
+    for position, proto in enumerate(branch.node):
+        read_node(r, wrapped(proto, position))
+    return [r.values[value.name] for value in branch.output]
 
 
 def _share_weights(r: Reading) -> None:

@@ -19,8 +19,6 @@ from ..onnx_errors import OnnxError
 OLDEST_OPSET = 10
 #: Operator domains that ``onnx`` can run node by node.
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-#: Operators with a graph inside.
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 #: Above this size protobuf cannot serialize a model, which the checker needs.
 _LARGEST_CHECKED = 2**31 - 1
 
@@ -29,9 +27,9 @@ def load_model(model: Any) -> onnx.ModelProto:
     """The model with its weights loaded and its local functions written out, checked.
 
     model: a ModelProto, the bytes of one, or a path (external data are read from beside it).
-    Raises OnnxError for a file that is no model, an opset below 10, a node of a foreign domain, a
-    loop or branch, an operator that the opset does not have, and what onnx.checker objects to;
-    FileNotFoundError for a path that leads nowhere.
+    Raises OnnxError for a file that is no model, an opset below 10, a node of a foreign domain, an
+    operator that the opset does not have, and what onnx.checker objects to; FileNotFoundError for a
+    path that leads nowhere.
     """
     loaded, label = _loaded(model)
     if not loaded.HasField("graph") or not loaded.opset_import:
@@ -91,6 +89,12 @@ def label_of(node: onnx.NodeProto, position: int | None = None) -> str:
     return f"{node.op_type}_{output}" if output else f"{node.op_type}_{position}"
 
 
+def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs that a branch, a loop or the like holds."""
+    single = [item.g for item in node.attribute if item.HasField("g")]
+    return [*single, *(graph for item in node.attribute for graph in item.graphs)]
+
+
 def _check_operator(
     node: onnx.NodeProto, position: int, model: onnx.ModelProto, label: str
 ) -> None:
@@ -100,11 +104,6 @@ def _check_operator(
             f"node '{name}' of {label} is the operator '{node.op_type}' of the domain"
             f" '{node.domain}', which nothing is known about. Export the model with standard"
             " operators only (without the optimizations of a runtime)"
-        )
-    if node.op_type in CONTROL_FLOW:
-        raise OnnxError(
-            f"node '{name}' of {label} is a '{node.op_type}': control flow cannot be quantized."
-            " Export the model with fixed sizes, so that the branch or loop is worked out"
         )
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     domain = node.domain if node.domain != "ai.onnx" else ""
@@ -116,3 +115,6 @@ def _check_operator(
             f" the domain '{domain or 'ai.onnx'}' does not have. Export the model again with"
             " another opset, or write the operator out"
         )
+    for inner in inner_graphs(node):
+        for place, part in enumerate(inner.node):
+            _check_operator(part, place, model, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -159,18 +160,25 @@ class Reading:
         """Channels last for pictures, in ONNX' order for everything else."""
         return self.arranged(tensor, natural_order(tensor.rank))
 
-    def reshaped(self, tensor: Tensor, target: Sizes) -> Tensor:
-        """The value behind an ONNX Reshape to (n, *target)."""
-        if tensor.batch_axis != 0:
-            raise NotUnderstood("it reshapes a value whose first axis does not count samples")
+    def reshaped(self, tensor: Tensor, target: Sizes, batch_axis: int = 0) -> Tensor:
+        """The value behind an ONNX Reshape to sizes ``target`` per sample.
+
+        batch_axis: the ONNX axis that counts samples then; ``target`` leaves it out.
+        """
         if int(np.prod(target)) != int(np.prod(tensor.shape)):
             raise NotUnderstood(f"it cannot reshape {tensor.onnx_shape} to samples of {target}")
+        before = math.prod(tensor.onnx_shape[axis] or 1 for axis in range(tensor.batch_axis))
+        if before != math.prod(target[:batch_axis]):
+            raise NotUnderstood("the axes in front of the samples change their size")
         if tensor.folded is not None:
             folded = tensor.folded
             shape = folded.shape
             order = tuple(folded.dims.index(dim) + 1 for dim in range(len(shape)))
         else:
-            shape, order = tensor.shape, tensor.order[1:]
+            # Counted from 1 without the batch: axes on both sides of it are never merged, as the
+            # products of the sizes in front of it agree.
+            shape = tensor.shape
+            order = tuple(axis + (axis < tensor.batch_axis) for axis in tensor.order[1:])
         plan = plan_reshape(shape, order, target)
         value = tensor.value
         if plan.dims is not None:
@@ -183,7 +191,11 @@ class Reading:
             flat = len(plan.shape) == 1
             kind, attrs = ("flatten", {}) if flat else ("reshape", {"shape": plan.shape})
             value = self.emit(kind, [value], attrs)
-        return Tensor(value, plan.shape, plan.order, tensor.dtype, plan.folded)
+        result = Tensor(value, plan.shape, plan.order, tensor.dtype, plan.folded)
+        if batch_axis:
+            rest = (axis - (axis <= batch_axis) for axis in plan.order[1:])
+            result = replace(self.unfolded(result), order=(batch_axis, *rest))
+        return result
 
     def _stretched(self, value: str, target: Sizes) -> str | None:
         """Nearest-neighbour upsampling written as a new axis, copies along it, and a reshape.

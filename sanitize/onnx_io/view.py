@@ -13,7 +13,7 @@ import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from ..onnx_errors import OnnxError
-from .source import label_of, opset_of
+from .source import inner_graphs, label_of, opset_of
 
 Array = NDArray[Any]
 
@@ -23,7 +23,8 @@ class OnnxNode:
     """One ONNX operation.
 
     name: its own, or made of the operator and its output. inputs: value names, "" for one that is
-    left out. attributes: numbers, strings, tuples and arrays. proto: the node itself.
+    left out. attributes: numbers, strings, tuples, arrays and graphs. proto: the node itself.
+    captured: what graphs within the node (branches, loops) read from outside.
     """
 
     name: str
@@ -33,6 +34,12 @@ class OnnxNode:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     proto: onnx.NodeProto
+    captured: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All values that it needs, each once."""
+        return tuple(dict.fromkeys(name for name in (*self.inputs, *self.captured) if name))
 
     def input(self, index: int) -> str:
         """Name of the input number ``index``; "" where the node has none."""
@@ -76,10 +83,10 @@ class OnnxGraph:
         self.outputs = tuple(value.name for value in graph.output)
         # Before IR version 4 initializers had to be listed as inputs, and many files still do;
         # tf2onnx leaves inputs behind that nothing reads any more.
-        read = {*self.outputs, *(name for node in graph.node for name in node.input)}
+        nodes = [wrapped(proto, position) for position, proto in enumerate(graph.node)]
+        read = {*self.outputs, *(name for node in nodes for name in node.reads)}
         free = [value for value in graph.input if value.name not in self.constants]
         self.inputs = tuple(_declared(value) for value in free if value.name in read)
-        nodes = [_wrapped(proto, position) for position, proto in enumerate(graph.node)]
         self.keep_nodes(nodes)
 
     def keep_nodes(self, nodes: Sequence[OnnxNode]) -> None:
@@ -91,12 +98,12 @@ class OnnxGraph:
             node = self._producers.get(waiting.pop())
             if node is not None and id(node) not in live:
                 live.add(id(node))
-                waiting += [name for name in node.inputs if name]
+                waiting += node.reads
         self.nodes = tuple(node for node in nodes if id(node) in live)
         self._producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._consumers: dict[str, list[OnnxNode]] = {}
         for node in self.nodes:
-            for name in node.inputs:
+            for name in (*node.inputs, *node.captured):
                 if name:
                     self._consumers.setdefault(name, []).append(node)
 
@@ -127,7 +134,8 @@ def _declared(value: onnx.ValueInfoProto) -> OnnxInput:
     return OnnxInput(value.name, shape, dtype)
 
 
-def _wrapped(proto: onnx.NodeProto, position: int) -> OnnxNode:
+def wrapped(proto: onnx.NodeProto, position: int) -> OnnxNode:
+    """The node number ``position`` of a graph."""
     return OnnxNode(
         label_of(proto, position),
         proto.op_type,
@@ -136,7 +144,20 @@ def _wrapped(proto: onnx.NodeProto, position: int) -> OnnxNode:
         tuple(proto.output),
         {item.name: _plain(item) for item in proto.attribute},
         proto,
+        tuple(name for graph in inner_graphs(proto) for name in _captured(graph)),
     )
+
+
+def _captured(graph: onnx.GraphProto) -> list[str]:
+    """What a graph within a node reads from outside."""
+    own = {value.name for value in (*graph.input, *graph.initializer)}
+    own |= {name for node in graph.node for name in node.output}
+    read = [name for node in graph.node for name in node.input if name]
+    read += [
+        name for node in graph.node for inner in inner_graphs(node) for name in _captured(inner)
+    ]
+    read += [value.name for value in graph.output]
+    return [name for name in dict.fromkeys(read) if name not in own]
 
 
 def _plain(item: onnx.AttributeProto) -> Any:

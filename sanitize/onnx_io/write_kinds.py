@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-import onnx.defs
-import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from ..node import Node
 from ..onnx_errors import OnnxError
-from .opaque import OperatorCall
 from .write_functions import write_function
+from .write_opaque import opaque
 from .write_windows import WINDOW_WRITERS
 
 if TYPE_CHECKING:
@@ -175,82 +172,6 @@ def slices(w: Writer, node: Node, inputs: Sequence[str]) -> str:
         value = w.emit("Squeeze", value, w.numbers([axis + 1 for axis in dropped]))
         value = w.from_ours(value, len(node.shape))
     return value
-
-
-def opaque(w: Writer, node: Node, inputs: Sequence[str]) -> list[str]:
-    """An ONNX operator that was kept; what else is opaque has no ONNX form.
-
-    A ``layer`` may say what it is: its ``onnx_call()`` gives (model of one node, (name, type,
-    order) per input, order per output).
-    """
-    call, layer = node.attrs["call"], node.attrs["layer"]
-    describe = call.onnx_call if isinstance(call, OperatorCall) else _described(layer, node)
-    model, given, orders = describe()
-    (proto,) = model.graph.node
-    _check_version(node, proto, model.opset_import, w.opset)
-    copy = onnx.NodeProto()
-    copy.CopyFrom(proto)
-    copy.name = w.unique(node.name)
-    names = {"": ""}
-    for value, ours, (name, dtype, order) in zip(inputs, node.inputs, given, strict=True):
-        value = w.reordered(value, _order_here(len(w.shape(ours)) + 1), _inverse(order))
-        if np.dtype(dtype) != np.float32:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-            value = w.emit("Cast", value, to=kind)
-        names[name] = value
-    for tensor in model.graph.initializer:
-        names[tensor.name] = w.constant(onnx.numpy_helper.to_array(tensor), "constant")
-    results = {name: w.unique(f"{node.name}/output") for name in proto.output if name}
-    del copy.input[:], copy.output[:]
-    copy.input.extend(names[name] for name in proto.input)
-    copy.output.extend(results.get(name, "") for name in proto.output)
-    w.add_node(copy)
-    made = []
-    for value, order in zip(results.values(), orders, strict=True):
-        cast = w.emit("Cast", value, to=onnx.TensorProto.FLOAT)
-        made.append(w.reordered(cast, tuple(range(len(order))), _turned(order)))
-    return made
-
-
-def _check_version(node: Node, proto: onnx.NodeProto, imports: Any, opset: int) -> None:
-    """OnnxError where the operator of that opset is another one in the opset that is written."""
-    written = {entry.domain or "ai.onnx": entry.version for entry in imports}.get("ai.onnx", opset)
-    versions = {
-        onnx.defs.get_schema(proto.op_type, version, proto.domain).since_version
-        for version in (written, opset)
-    }
-    if len(versions) > 1:
-        raise OnnxError(
-            f"node '{node.name}' is the operator '{proto.op_type}' of opset {written}, which opset"
-            f" {opset} has changed. Convert the model first:"
-            f" onnx.version_converter.convert_version(model, {opset})"
-        )
-
-
-def _described(layer: Any, node: Node) -> Callable[[], Any]:
-    describe = getattr(layer, "onnx_call", None)
-    if describe is None:
-        raise OnnxError(
-            f"node '{node.name}' is a {type(layer).__name__}, which ONNX has no operators for; cut"
-            " the model off in front of it"
-        )
-    found: Callable[[], Any] = describe
-    return found
-
-
-def _order_here(rank: int) -> tuple[int, ...]:
-    """Our axes, the batch included, in the order of ONNX values here."""
-    return (0, 3, 1, 2) if rank == 4 else tuple(range(rank))
-
-
-def _inverse(order: Sequence[int]) -> tuple[int, ...]:
-    """Our axes in the order in which the operator has them: axis j of ours is its order[j]."""
-    return tuple(list(order).index(axis) for axis in range(len(order)))
-
-
-def _turned(order: Sequence[int]) -> tuple[int, ...]:
-    """The operator's axes in the order of values here."""
-    return tuple(order[axis] for axis in _order_here(len(order)))
 
 
 WRITERS: Mapping[str, KindWriter] = {

@@ -127,8 +127,10 @@ def test_what_onnx_cannot_say_is_named() -> None:
     layer = {"layer": object(), "call": None, "shapes": ((5, 4, 3),)}
     with pytest.raises(OnnxError, match="node 'y' is a object, which ONNX has no operators for"):
         write_onnx(graph_of(Node("y", "opaque", ("x",), layer)))
-    old = [node("Resize", "x s", "y", mode="linear")]
-    scales = np.array([1, 1, 2, 2], np.float32)
-    proto = model(old, {"x": ("n", 3, 5, 4)}, {"s": scales}, opset=10)
-    with pytest.raises(OnnxError, match=r"'Resize' of opset 10, which opset 17 has changed"):
-        write_onnx(import_onnx(proto).graph)
+    newer = [node("GroupNormalization", "x g b", "y", num_groups=3)]
+    constants = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32)}
+    proto = model(newer, {"x": ("n", 3, 5, 4)}, constants, opset=21)
+    proto.graph.output[0].CopyFrom(proto.graph.input[0])
+    proto.graph.output[0].name = "y"
+    with pytest.raises(OnnxError, match=r"'GroupNormalization' of opset 21, which opset 18 has ch"):
+        write_onnx(import_onnx(proto).graph, opset=18)
