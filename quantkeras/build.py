@@ -24,6 +24,7 @@ from .input_scaling import InputMap
 from .numerics.windows import Pool, Window
 from .params import QuantizationParams
 from .plan import AVERAGES, Block, Plan
+from .spreads import APART, USUAL, joined_parts, output_spread
 
 LEAST_TABLE_BITS, MOST_TABLE_BITS = 8, 12
 """Width of what enters the table of an element-wise function: at least, and at most."""
@@ -145,6 +146,7 @@ class _Builder:
         if key not in self.layers:
             per_channel = self.plan.keeps_channels(block.output)
             layer = quantized_layer(block, self.qparams, self._name(block.name), per_channel)
+            self._limit_spread(block, layer.output_quantizer)
             self.layers[key] = (block, layer)
         inputs = tuple(self._integers(v) for v in block.core.inputs)
         source = tuple(dict.fromkeys(s for node in block.nodes for s in node.source))
@@ -152,6 +154,14 @@ class _Builder:
         node = layer_node(self.layers[key][1], block.name, inputs, shape, source)
         self.nodes.append(node.with_(share=block.core.share))
         self.value[block.output] = block.name
+
+    def _limit_spread(self, block: Block, quantizer: ql.OutputQuantizer | None) -> None:
+        if quantizer is None or not quantizer.per_channel:
+            return
+        quantizer.max_spread = output_spread(self.plan, block)
+        parts = joined_parts(self.plan.graph, block.output)
+        if USUAL < quantizer.max_spread < APART and len(parts) > 1:
+            quantizer.parts = parts
 
     def _float(self, value: str) -> str:
         """The value as floats: through a Dequantizer where it is integer."""

@@ -1,11 +1,16 @@
 """Filling the integer range although activation steps are powers of two.
 
-A channel whose range is r < 2**k would leave part of its integers unused. Where its only reader is
-a layer with weights, the channel is multiplied by ``ratio = HEADROOM * 2**k / r`` (in the
-producer's weights or gain) and divided out of the reader's weights: the float function stays the
+A channel whose range is r < 2**k would leave part of its integers unused. Where all its readers are
+layers with weights, the channel is multiplied by ``ratio = HEADROOM * 2**k / r`` (in the
+producer's weights or gain) and divided out of the readers' weights: the float function stays the
 same, and nearly the whole range is used. The ratio is at least 1 and below 2; beyond the spread a
 quantizer allows, a channel is left as it is. The headroom is for values that the samples did not
 show: a range that is filled to the last integer saturates more on new data than it gains.
+
+Where tensors of unlike ranges were joined (a concatenation), one scale of the reader's weights has
+to serve all of them: the weights of a small tensor are large, and those of a large one would be
+rounded away. Then all channels of a small one are multiplied by a power of two as well, by which
+ranges and weights come half of the way to each other, as cross-layer equalization has it.
 
 The same division removes the gain error of an average pooling that stands alone, whose 1/n has to
 be rounded to ``scale_bits`` bits.
@@ -13,12 +18,15 @@ be rounded to ``scale_bits`` bits.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from keras import ops
 
 from sanitize.graph import Graph, Node
 
 from ..borders import Border
-from ..layers import InputQuantizer, OutputQuantizer, WeightedLayer
+from ..layers import PART_SPREAD, InputQuantizer, OutputQuantizer, WeightedLayer
 from ..numerics.shapes import fixed_shape
 
 HEADROOM = 0.85
@@ -27,27 +35,37 @@ HEADROOM = 0.85
 MOVEMENTS = ("flatten", "reshape", "permute", "max_pool", "pad", "identity")
 
 
-def only_reader(graph: Graph, name: str) -> tuple[WeightedLayer, list[Node]] | None:
-    """The weighted layer that alone reads a value, and the movements on the way; else None."""
-    node = graph[name]
-    path: list[Node] = []
-    if node.share is not None:
+class Reader(NamedTuple):
+    """A layer with weights that reads a value, and the movements on the way."""
+
+    layer: WeightedLayer
+    path: list[Node]
+
+
+def weighted_readers(graph: Graph, name: str) -> list[Reader] | None:
+    """All that reads a value, if factors of its channels can go into the weights of all of it."""
+    source = graph[name]
+    if source.share is not None:
         return None
-    while True:
-        readers = graph.consumers(node.name)
-        if graph.uses(node.name) != 1 or not readers:
+    channels = np.arange(fixed_shape(source.shape, name)[-1])
+    readers: list[Reader] = []
+    waiting: list[tuple[Node, list[Node]]] = [(source, [])]
+    while waiting:
+        node, path = waiting.pop()
+        users = graph.consumers(node.name)
+        if not users or graph.is_output(node.name):
             return None
-        node = readers[0]
-        if node.kind not in MOVEMENTS:
-            break
-        path.append(node)
-    layer = node.attrs.get("layer")
-    if not isinstance(layer, WeightedLayer) or node.share is not None:
+        for user in users:
+            layer = user.attrs.get("layer")
+            if user.kind in MOVEMENTS:
+                waiting.append((user, [*path, user]))
+            elif isinstance(layer, WeightedLayer) and user.share is None:
+                readers.append(Reader(layer, path))
+            else:
+                return None
+    if any(_moved(channels, source, reader.path) is None for reader in readers):
         return None
-    channels = np.arange(fixed_shape(graph[name].shape, name)[-1])
-    if _moved(channels, graph[name], path) is None:
-        return None
-    return layer, path
+    return readers
 
 
 def fill_range(
@@ -56,11 +74,10 @@ def fill_range(
     """Scale the value ``name`` to fill its format; returns by what it changed, (c,).
 
     largest: clipping range of the value as it is, (c,) or scalar, > 0; border: what stands around
-    it. Call only where :func:`only_reader` finds one.
+    it. Call only where :func:`weighted_readers` finds them.
     """
-    found = only_reader(graph, name)
-    assert found is not None
-    reader, path = found
+    readers = weighted_readers(graph, name)
+    assert readers is not None
     layer = graph[name].attrs["layer"]
     quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
     before = np.asarray(quantizer.ratio)
@@ -68,36 +85,76 @@ def fill_range(
     if border is not None:
         reach = quantizer.range_of_border(border.lowest, border.highest)
         wanted = np.maximum(wanted, reach)
-    factor = np.broadcast_to(_wanted_factor(quantizer, wanted), before.shape)
+    balance = _balance(quantizer, wanted, _weights_of(readers, graph[name]))
+    factor = balance * _wanted_factor(quantizer, wanted * balance)
+    factor = np.broadcast_to(factor, before.shape)
     change = layer.scale_output(factor)
-    moved = _moved(np.asarray(quantizer.ratio) / before, graph[name], path)
-    assert moved is not None
-    reader.divide_input(moved)
+    _divide(readers, np.asarray(quantizer.ratio) / before, graph[name])
     return change
 
 
 def normalize_integers(graph: Graph, name: str) -> None:
-    """Let the integer input ``name`` stand for values of magnitude 1 if one layer alone reads it.
+    """Let the integer input ``name`` stand for values of magnitude 1 if only weights read it.
 
     Raw pixels of 0..255 make the weights of their layer 256 times smaller than others, and any
     optimizer with steps of one size for all weights (Adam) destroys them. The integers, their
     products and the function stay the same: both factors are the same power of two.
     """
-    found = only_reader(graph, name)
-    if found is None:
-        return
-    reader, path = found
-    factor = _moved(graph[name].attrs["layer"].take_range_of_one(), graph[name], path)
-    assert factor is not None  # it is the same for all channels
-    reader.divide_input(factor)
+    readers = weighted_readers(graph, name)
+    if readers is not None:
+        _divide(readers, graph[name].attrs["layer"].take_range_of_one(), graph[name])
+
+
+def _divide(readers: list[Reader], factor: np.ndarray, source: Node) -> None:
+    """Take the factor (c,) by which ``source`` grew off the weights of its readers."""
+    for reader in readers:
+        moved = _moved(factor, source, reader.path)
+        assert moved is not None
+        reader.layer.divide_input(moved)
 
 
 def _wanted_factor(quantizer: OutputQuantizer, wanted: np.ndarray) -> np.ndarray:
     """What stretches the ranges ``wanted``, (c,) or scalar, to those of their formats."""
     exponents = np.ceil(np.log2(wanted) - 1e-6)
     if quantizer.per_channel:
-        exponents = np.maximum(exponents, exponents.max() - quantizer.max_spread)
+        least = quantizer.least_exponents(exponents.astype(np.float32))
+        exponents = np.maximum(exponents, ops.convert_to_numpy(least))
     return np.minimum(np.exp2(exponents) / wanted, 2.0)
+
+
+def _weights_of(readers: list[Reader], source: Node) -> np.ndarray | None:
+    """(c,) the largest weight that each channel of ``source`` meets, in parts of the largest of
+    its output channel; None where no reader has a use for balance.
+    """
+    channels = fixed_shape(source.shape, source.name)[-1]
+    found = np.zeros(channels)
+    for reader in readers:
+        weights = reader.layer.input_weights()
+        origin = _moved(np.arange(channels), source, reader.path)
+        if weights is not None and origin is not None:
+            np.maximum.at(found, np.broadcast_to(origin, weights.shape), weights)
+    return found if found.any() else None
+
+
+def _balance(
+    quantizer: OutputQuantizer, wanted: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray | float:
+    """Powers of two (c,) that bring the parts of a joined tensor nearer to the largest of them.
+
+    wanted: the ranges, (c,) or scalar; weights: by which the channels are multiplied.
+    """
+    if not quantizer.parts or weights is None:
+        return 1.0
+    starts = np.cumsum((0, *quantizer.parts[:-1]))
+    ranges = np.maximum.reduceat(wanted, starts)
+    largest = ranges.argmax()
+    apart = ranges[largest] / ranges
+    if apart.max() <= 2.0**PART_SPREAD:
+        return 1.0
+    heavy = np.maximum.reduceat(weights, starts)
+    heavy = np.maximum(heavy, np.finfo(np.float32).tiny)
+    shares = np.sqrt(apart * heavy / heavy[largest])
+    return np.repeat(np.exp2(np.round(np.log2(np.clip(shares, 1.0, apart)))), quantizer.parts)
 
 
 def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | None:

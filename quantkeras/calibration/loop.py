@@ -28,7 +28,7 @@ from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
 from .entrance import take_kinds
-from .filling import fill_range, normalize_integers, only_reader
+from .filling import fill_range, normalize_integers, weighted_readers
 from .float_view import QuantizedValue, float_view, quantized_values
 from .observer import Observer
 from .observers import make_observer
@@ -201,7 +201,7 @@ def _set_ranges(
         border = borders.get(id(quantizer))
         if isinstance(layer, InputQuantizer) and fresh:
             layer.signed = bool(observer.ranges().minimum.min() < 0 or (border and border.negative))
-        foldable = fill and name in graph and only_reader(graph, name) is not None
+        foldable = fill and name in graph and weighted_readers(graph, name) is not None
         largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)
         if foldable:
             change = fill_range(graph, name, largest, border)

@@ -14,7 +14,13 @@ from .merges import (
     QuantizedSubtract,
 )
 from .numbers import LayerNumbers
-from .quantizers import RANGE_MODES, Dequantizer, InputQuantizer, OutputQuantizer
+from .quantizers import (
+    PART_SPREAD,
+    RANGE_MODES,
+    Dequantizer,
+    InputQuantizer,
+    OutputQuantizer,
+)
 from .standalone import (
     QuantizedActivation,
     QuantizedAveragePooling2D,
@@ -56,6 +62,7 @@ __all__ = [
     "QuantizedMultiply",
     "QuantizedReLU",
     "QuantizedSubtract",
+    "PART_SPREAD",
     "RANGE_MODES",
     "TensorFormat",
     "WeightQuantizer",

@@ -16,7 +16,7 @@ What a range does while a model is trained is its *range mode*:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -33,8 +33,10 @@ PACKAGE = "quantkeras"
 RANGE_MODES = ("frozen", "moving", "learned")
 MOMENTUM = 0.99
 HYSTERESIS = 0.25
-NO_BORDER = -1024.0
+LOWEST = -1024.0
 """An exponent below that of every range."""
+PART_SPREAD = 2
+"""By so many bits the channels of one part of a joined tensor may differ."""
 
 
 class Quantizer(keras.layers.Layer):
@@ -67,9 +69,10 @@ class OutputQuantizer(Quantizer):
 
     bits: 2..16; signed: False after a ReLU; per_channel: one frac per last-axis channel, else one
     for the tensor; max_spread: how many bits finer than the coarsest channel a channel may be
-    (its consumer shifts the others left by as much, so accumulators grow by that); bordered: layers
-    put something but zeros around the tensor, which the range always reaches (see
-    :meth:`set_border`).
+    (its consumer shifts the others left by as much, so accumulators grow by that); parts: of a
+    tensor that was joined of several, the channels of each, () if all are of one kind: within a
+    part, the limit is PART_SPREAD; bordered: layers put something but zeros around the tensor,
+    which the range always reaches (see :meth:`set_border`).
 
     Weights: ``log2_range`` (c,) or (1,): log2 of the clipping range in units of values;
     ``frac = value_bits - ceil(log2_range)``, never clamped. ``ratio``: what equalization
@@ -83,6 +86,7 @@ class OutputQuantizer(Quantizer):
         signed: bool = True,
         per_channel: bool = True,
         max_spread: int = 2,
+        parts: Sequence[int] = (),
         bordered: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -91,6 +95,7 @@ class OutputQuantizer(Quantizer):
         self.signed = signed
         self.per_channel = per_channel
         self.max_spread = max_spread
+        self.parts = tuple(int(size) for size in parts)
         self.bordered = bordered
 
     @property
@@ -118,7 +123,7 @@ class OutputQuantizer(Quantizer):
             self.least_exponent = self.add_weight(
                 name="least_exponent",
                 shape=size,
-                initializer=keras.initializers.Constant(NO_BORDER),
+                initializer=keras.initializers.Constant(LOWEST),
                 trainable=False,
             )
         self.elements = max(1, math.prod(d or 1 for d in input_shape[1:]))
@@ -143,10 +148,21 @@ class OutputQuantizer(Quantizer):
             ceiling = ceiling + ops.stop_gradient(held - ceiling)
         if channels == 1:
             return ceiling
-        highest = ops.max(ceiling)
-        if self.range_mode == "learned":
-            highest = ops.stop_gradient(highest)
-        return ops.maximum(ceiling, highest - self.max_spread)
+        highest = ops.stop_gradient(ceiling) if self.range_mode == "learned" else ceiling
+        return ops.maximum(ceiling, self.least_exponents(highest))
+
+    def least_exponents(self, exponents: Tensor) -> Tensor:
+        """What the channels with the largest of the exponents (c,) leave to the others; (c,) or ().
+
+        Exponents are those of ranges, log2.
+        """
+        least = ops.max(exponents) - self.max_spread
+        if not self.parts:
+            return least
+        part = np.repeat(np.arange(len(self.parts)), self.parts)
+        belongs = part == np.arange(len(self.parts))[:, None]
+        tops = ops.max(ops.where(belongs, exponents, LOWEST), axis=1)
+        return ops.maximum(least, ops.take(tops, part) - PART_SPREAD)
 
     def lsb(self) -> Tensor:
         """Value of one integer step: a power of two per channel, (c,) or (1,)."""
@@ -215,6 +231,7 @@ class OutputQuantizer(Quantizer):
             "signed": self.signed,
             "per_channel": self.per_channel,
             "max_spread": self.max_spread,
+            "parts": self.parts,
             "bordered": self.bordered,
         }
 
@@ -255,7 +272,7 @@ class InputQuantizer(OutputQuantizer):
         self.range_mode = "frozen"
         self.log2_range.assign(np.full(self.log2_range.shape, self.value_bits, np.float32))
         if self.bordered:
-            self.least_exponent.assign(np.full(self.log2_range.shape, NO_BORDER, np.float32))
+            self.least_exponent.assign(np.full(self.log2_range.shape, LOWEST, np.float32))
 
     def output_format(self, shape: tuple[int | None, ...]) -> TensorFormat:
         """Format of the output, for the layers that follow."""

@@ -38,6 +38,9 @@ class QuantizedConv2D(WeightedLayer, keras.layers.Conv2D):
         by_group = np.broadcast_to(ratio, (self._input_shapes[0][-1],)).reshape(self.groups, -1)
         return np.repeat(by_group.T, self.filters // self.groups, axis=1)
 
+    def by_input(self, weights: np.ndarray) -> np.ndarray:
+        return weights.reshape(len(weights), self.groups, -1).max(axis=2).T.reshape(-1)
+
     def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
         return super().weight_sums(weights, largest if self.groups == 1 else ops.max(largest))
 
@@ -53,6 +56,9 @@ class _Depthwise(WeightedLayer):
 
     def kernel_shaped(self, flat: Tensor) -> Tensor:
         return ops.reshape(flat, self.kernel.shape)
+
+    def input_weights(self) -> None:
+        return None
 
     def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
         if len(largest.shape) > 1:

@@ -80,6 +80,19 @@ class WeightedLayer(HardwareLayer):
         """An array per input channel in a shape that divides the kernel."""
         return ratio.reshape(-1, 1)
 
+    def input_weights(self) -> np.ndarray | None:
+        """(c_in,) the largest weight of each input channel, in parts of the largest of its output
+        channel; None where every output channel reads one input channel only.
+        """
+        flat = np.abs(ops.convert_to_numpy(self.channel_last(ops.convert_to_tensor(self.kernel))))
+        tops = flat.max(axis=tuple(range(flat.ndim - 1)))
+        shares = (flat / np.where(tops > 0, tops, 1)).reshape(-1, *flat.shape[-2:])
+        return self.by_input(shares.max(axis=0))
+
+    def by_input(self, weights: np.ndarray) -> np.ndarray:
+        """(c_in,) the largest entry of each input channel; weights: (c_in of a group, c_out)."""
+        return weights.max(axis=1)
+
     def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
         """Per output channel: sum of weight times the largest input; both non-negative."""
         axes = tuple(range(len(weights.shape) - 1))

@@ -30,7 +30,7 @@ from sanitize.rules.linear import (
 from sanitize.semantics import evaluate
 from sanitize.verify import random_inputs
 
-from .links import Link, scaled_clip
+from .links import Link, along, gathered, scaled_clip
 
 Array = NDArray[np.float64]
 
@@ -107,14 +107,14 @@ def absorb(graph: Graph, link: Link, moments: Moments) -> tuple[Graph, int]:
     padded = _is_padded(graph, reader)
     if padded:
         amount = np.minimum(amount, _least_padding(reader, link, len(amount)))
-    along = amount[link.origin]
-    constant = constant_response(graph, reader, along)
+    offset = along(amount, link.origin, 0.0)
+    constant = constant_response(graph, reader, offset)
     if constant is None or not amount.any() or "bias" not in producer.weights:
         return graph, 0
-    shifted = scale_inputs(reader, np.ones(len(along)), along, constant, padded)
+    shifted = scale_inputs(reader, np.ones(len(offset)), offset, constant, padded)
     changed = [scale_outputs(producer, np.ones(len(amount)), -amount), shifted]
     changed += [
-        scaled_clip(graph[name], np.ones(len(origin)), amount[origin])
+        scaled_clip(graph[name], np.ones(len(origin)), along(amount, origin, 0.0))
         for name, origin in link.clips.items()
     ]
     return graph.replace(add=changed), int(np.count_nonzero(amount))
@@ -122,11 +122,9 @@ def absorb(graph: Graph, link: Link, moments: Moments) -> tuple[Graph, int]:
 
 def _below_ceiling(clip: Node, origin: NDArray[np.int64], amount: Array) -> Array:
     """(c,) what may be absorbed below a clip: 0 where it would leave nothing."""
-    ceiling = np.broadcast_to(
-        scaled_clip(clip, np.ones(len(origin))).weights["max_value"], origin.shape
-    )
-    lowest = np.full(len(amount), np.inf)
-    np.minimum.at(lowest, origin, ceiling)
+    clip = scaled_clip(clip, np.ones(len(origin)))
+    ceiling = np.broadcast_to(clip.weights["max_value"].astype(np.float64), origin.shape)
+    lowest = gathered(np.minimum, np.full(len(amount), np.inf), origin, ceiling)
     return np.where(amount < 0.5 * lowest, amount, 0.0)
 
 
@@ -135,8 +133,8 @@ def _least_padding(reader: Node, link: Link, channels: int) -> Array:
 
     Below, the input of the reader would need a sign, which costs more than absorbing gains.
     """
-    lowest = np.full(channels, np.inf)
-    np.minimum.at(lowest, link.origin, pad_values(reader, len(link.origin)))
+    values = pad_values(reader, len(link.origin))
+    lowest = gathered(np.minimum, np.full(channels, np.inf), link.origin, values)
     return np.maximum(lowest, 0.0)
 
 

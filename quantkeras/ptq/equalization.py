@@ -8,7 +8,8 @@ of the producer's channel c and r2[c] of the weights that read it,
 
 makes both sqrt(r1 * r2). A depthwise convolution between two others is part of two links, and all
 links are visited in turn until no factor differs from 1: then the three have the cube root of
-their product, the closed form of the paper. ReLU6 stays what it is, a clip, now at 6 / s[c].
+their product, the closed form of the paper. ReLU6 stays what it is, a clip, now at 6 / s[c]. Layers
+that are concatenated have a link each, to their slice of the channels of the layer behind.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from sanitize.rules.linear import scale_inputs, scale_outputs
 from ..float_network import float_network
 from ..text_tables import plain_table
 from .absorb import Moments, absorb, batchnorm_moments
-from .links import Link, find_links, input_range, magnitudes, output_range, scaled_clip
+from .links import (
+    Link,
+    along,
+    find_links,
+    gathered,
+    input_range,
+    magnitudes,
+    output_range,
+    scaled_clip,
+)
 
 Array = NDArray[np.float64]
 
@@ -166,9 +176,8 @@ def _converge(links: list[Link], sizes: dict[str, Array]) -> tuple[dict[str, Arr
 def _ranges(sizes: Mapping[str, Array], link: Link) -> tuple[Array, Array]:
     """(r1, r2) per channel of the producer."""
     first = output_range(sizes[link.producer])
-    second = np.zeros(len(first))
-    np.maximum.at(second, link.origin, input_range(sizes[link.reader]))
-    return first, second
+    readers = input_range(sizes[link.reader])
+    return first, gathered(np.maximum, np.zeros(len(first)), link.origin, readers)
 
 
 def _alive(first: Array, second: Array) -> NDArray[np.bool_]:
@@ -191,7 +200,7 @@ def _scale_magnitudes(sizes: dict[str, Array], link: Link, s: Array) -> None:
     first, second = sizes[link.producer], sizes[link.reader]
     sizes[link.producer] = first / s.reshape(first.shape[0], 1, -1)
     second = sizes[link.reader]
-    sizes[link.reader] = second * s[link.origin].reshape(second.shape[0], -1, 1)
+    sizes[link.reader] = second * along(s, link.origin, 1.0).reshape(second.shape[0], -1, 1)
 
 
 def scaled_along(graph: Graph, link: Link, s: Array) -> Graph:
@@ -200,10 +209,11 @@ def scaled_along(graph: Graph, link: Link, s: Array) -> Graph:
     """
     producer, reader = graph[link.producer], graph[link.reader]
     changed: list[Any] = [scale_outputs(producer, 1 / s, np.zeros(len(s)))]
-    along = s[link.origin]
-    nothing = np.zeros(len(along))
+    scale = along(s, link.origin, 1.0)
+    nothing = np.zeros(len(scale))
     padded = "pad_value" in reader.weights
     constant = np.zeros(len(output_range(magnitudes(reader))))
-    changed.append(scale_inputs(reader, along, nothing, constant, padded))
-    changed += [scaled_clip(graph[name], s[origin]) for name, origin in link.clips.items()]
+    changed.append(scale_inputs(reader, scale, nothing, constant, padded))
+    for name, origin in link.clips.items():
+        changed.append(scaled_clip(graph[name], along(s, origin, 1.0)))
     return graph.replace(add=changed)

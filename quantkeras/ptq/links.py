@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanitize.graph import Graph, Node
+from sanitize.graph import Graph, Node, producer_of
 from sanitize.rules.linear import LINEAR, only_use, output_channels, used_elsewhere
 
 from ..numerics.shapes import fixed_shape
@@ -28,12 +28,28 @@ _HOMOGENEOUS = frozenset({"leaky_relu", "prelu"})
 _DEPTHWISE = frozenset({"depthwise_conv2d", "depthwise_conv2d_transpose"})
 
 
+OTHERS = -1
+
+
+def along(values: Array, origin: Indices, other: float) -> Array:
+    """(cin,) the values, (cout,), of the producer's channels behind those of a reader."""
+    return np.where(origin == OTHERS, other, values[origin])
+
+
+def gathered(function: np.ufunc, start: Array, origin: Indices, values: Array) -> Array:
+    """(cout,) start, with the values (cin,) of all channels that read a producer's taken in."""
+    result, own = start.copy(), origin != OTHERS
+    function.at(result, origin[own], values[own])
+    return result
+
+
 @dataclass(frozen=True)
 class Link:
     """Names of a producer and its only reader, and of the nodes between, in order.
 
-    origin: (cin,) the producer's channel behind each input channel of the reader. clips: name of
-    each ReLU with a maximum on the way -> the producer's channel behind each of its channels.
+    origin: (cin,) the producer's channel behind each input channel of the reader, OTHERS where it
+    comes from another layer with which the producer was concatenated. clips: name of each ReLU with
+    a maximum on the way -> the producer's channel behind each of its channels, the same.
     """
 
     producer: str
@@ -79,7 +95,7 @@ def _link_from(graph: Graph, producer: Node) -> Link | str:
             if origin.ndim > 1:
                 return f"its channels are not the channels of '{node.name}', which reads it"
             return Link(producer.name, node.name, tuple(path), origin, clips)
-        problem = _obstacle(node, origin)
+        problem = _obstacle(graph, node, origin)
         if problem is not None:
             return problem
         if node.kind == "relu" and _ceiling(node) is not None:
@@ -90,11 +106,20 @@ def _link_from(graph: Graph, producer: Node) -> Link | str:
             if None in (*graph.shape_of(before.name), *node.shape):
                 return f"the size of '{node.name}' is not known"
             origin = _moved(origin, graph.shape_of(before.name), node)
+        if node.kind == "concat":
+            origin = _joined(graph, node, before.name, origin)
         path.append(node.name)
 
 
-def _obstacle(node: Node, origin: NDArray[Any]) -> str | None:
+def _obstacle(graph: Graph, node: Node, origin: NDArray[Any]) -> str | None:
     """Why factors per channel cannot cross a node; None if they can."""
+    if node.kind == "concat":
+        if node.attrs["axis"] not in (-1, len(node.shape) - 1):
+            return f"'{node.name}' joins it with others position by position"
+        if origin.ndim > 1:
+            return f"its channels are not the channels of '{node.name}', which joins it with others"
+        known = all(graph.shape_of(value)[-1] is not None for value in node.inputs)
+        return None if known else f"the size of '{node.name}' is not known"
     if node.kind in _MOVES or (node.kind == "pad" and node.attrs.get("value", 0.0) == 0.0):
         return None
     if node.kind in _POOLS:
@@ -118,6 +143,16 @@ def _moved(origin: NDArray[Any], before: tuple[Any, ...], node: Node) -> NDArray
         full = full.reshape(fixed_shape(node.shape, node.name))
     rows = full.reshape(-1, full.shape[-1])
     return rows[0].copy() if (rows == rows[0]).all() else full
+
+
+def _joined(graph: Graph, node: Node, before: str, origin: Indices) -> Indices:
+    """The producer's channels behind a concatenation of its value with others."""
+    sizes = [int(graph.shape_of(value)[-1] or 0) for value in node.inputs]
+    place = [producer_of(value) for value in node.inputs].index(before)
+    joined = np.full(sum(sizes), OTHERS)
+    start = sum(sizes[:place])
+    joined[start : start + sizes[place]] = origin
+    return joined
 
 
 def _ceiling(node: Node) -> Any:

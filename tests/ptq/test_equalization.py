@@ -52,7 +52,19 @@ def prelu():
     return layers.PReLU(shared_axes=(1, 2), alpha_initializer=keras.initializers.Constant(0.2))
 
 
+def concatenated():
+    """Branches of other layers and sizes, one with a clip of its own and all with one behind."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((8, 8, 3))
+    first = layers.MaxPooling2D()(layers.ReLU(6.0)(conv(4)(image)))
+    second = layers.MaxPooling2D()(prelu()(conv(5)(image)))
+    both = layers.Concatenate()([first, second, layers.AveragePooling2D(2)(image)])
+    x = conv(6)(layers.ReLU(6.0)(layers.UpSampling2D()(both)))
+    return unbalanced(keras.Model(image, conv(3)(layers.ReLU()(x))))
+
+
 NETWORKS = {
+    "concatenation": concatenated,
     "convolutions": lambda: sequential(conv(), layers.ReLU(), conv(), layers.ReLU(), conv()),
     "batch normalizations": lambda: sequential(
         conv(), layers.BatchNormalization(), layers.ReLU(), conv(), layers.BatchNormalization()
@@ -122,6 +134,15 @@ def test_a_clip_stays_a_clip_per_channel_in_one_hardware_layer():
     assert all(np.ptp(np.asarray(layer.clip_value)) > 0 for layer in clipping)
     program = assert_exact(quantized, X * 3, graph=False)
     assert len(program.layers) == 3
+
+
+def test_each_branch_of_a_concatenation_has_a_link_to_its_channels():
+    graph, _ = sanitize_graph(read_keras(concatenated()))
+    links, reasons = find_links(graph)
+    assert len(links) == 3 and len(reasons) == 1
+    first, second = (link.origin for link in links[:2])
+    np.testing.assert_array_equal(first, [0, 1, 2, 3, *[-1] * 8])
+    np.testing.assert_array_equal(second, [*[-1] * 4, 0, 1, 2, 3, 4, *[-1] * 3])
 
 
 def test_one_pass_is_not_enough_and_not_all():
