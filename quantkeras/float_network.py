@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,20 @@ class FloatNetwork:
         return iterate_samples(
             samples, self.inputs, num_samples, batch_size, epochs, random_range=random_range
         )
+
+    def samples_for_layers(
+        self, samples: Any, num_samples: int | None, batch_size: int | None
+    ) -> Any:
+        """The samples as the quantized Keras model takes them: those of an ONNX model turned."""
+        if self.onnx is None:
+            return samples
+        return lambda: self.open_samples(samples, num_samples, batch_size, 1, None)
+
+    def with_model(self, model: Any) -> FloatNetwork:
+        """The network of a Keras model that was made of this one; samples and the ONNX model's
+        names and axes are as before.
+        """
+        return replace(float_network(model), inputs=self.inputs, onnx=self.onnx)
 
     def described(self, node: Node) -> str:
         """The layers behind a node for a message: 'head' (dense), or 'fc' (Gemm)."""

@@ -199,3 +199,24 @@ def test_inputs_that_nothing_reads_are_left_out() -> None:
     inputs = {"left/y:0": (1, 1, 1, 3), "x": ("n", 3, 6, 5)}
     given = model(nodes, inputs, {"w": weights(4, 3, 3, 3)})
     assert [tensor.name for tensor in quantkeras.from_onnx(given).inputs] == ["x"]
+
+
+def scores(bias: float, tail: str = "") -> Any:
+    """A sigmoid whose outputs are about exp(bias)."""
+    constants = {"k": weights(64, 1) / 50, "b": np.full(1, bias, np.float32), "two": np.float32(2)}
+    nodes = [node("Gemm", "x k b", "m"), node("Sigmoid", "m", "s"), node("Mul", "s s", "y")]
+    nodes = nodes if tail else [*nodes[:1], node("Sigmoid", "m", "y")]
+    return model(nodes, {"x": ("n", 64)}, constants)
+
+
+@pytest.mark.parametrize("bias", [-13.0, -14.5, -30.0])
+def test_tiny_outputs_are_judged_by_what_float32_leaves(bias: float) -> None:
+    for tail in ("", "squared"):
+        assert quantkeras.from_onnx(scores(bias, tail)).output_shape == (None, 1)
+
+
+def test_small_outputs_are_still_checked() -> None:
+    proto = scores(-5.0)
+    network, imported = quantkeras.from_onnx(proto), import_onnx(proto)
+    network.layers[1].bias.assign([-4.99])
+    assert difference_to_onnx(network, imported, proto) > 1e-3

@@ -132,7 +132,7 @@ def execute(args: argparse.Namespace) -> int:
         raise QuantizationError("--correct_bias and --adaround need samples: give -sa FILE")
     network = float_network(args.model if is_onnx(args.model) else load_model(args.model))
     if args.equalize:
-        network = float_network(equalize(network, verbose=args.verbose))
+        network = network.with_model(equalize(network, verbose=args.verbose))
     with naming(args.samples):
         quantized = quantize(
             network,
@@ -143,10 +143,11 @@ def execute(args: argparse.Namespace) -> int:
             args.epochs,
             strict=args.strict,
         )
+        more = network.samples_for_layers(args.samples, args.num_samples, args.batch_size)
         if args.correct_bias:
-            correct_bias(quantized, args.samples, verbose=args.verbose)
+            correct_bias(quantized, more, verbose=args.verbose)
         if args.adaround is not None:
-            adaround(quantized, args.samples, args.adaround, verbose=args.verbose)
+            adaround(quantized, more, args.adaround, verbose=args.verbose)
     if is_onnx(output):
         from ..export.onnx_export import save_onnx
         from ..export.whole_model import export_whole
