@@ -22,7 +22,7 @@ from .conversion.convert import convert_parts
 from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
 from .input_scaling import InputMap, fitting_maps
-from .layers import WeightedLayer
+from .layers import HardwareLayer, WeightedLayer
 from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams
 from .plan import Plan
@@ -128,7 +128,7 @@ def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
     """Refuse layers whose accumulator can overflow the hardware's, all of them at once."""
     weighted = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
     wide = any(layer.carrier == "float64" for layer in weighted)
-    if buffer_bits > FLOAT32_BITS and not wide:
+    if buffer_bits > FLOAT32_BITS and not wide and not _joins_far_apart(model):
         return  # what float32 carries fits
     costs = [cost for program in convert_parts(model) for cost in program_costs(program).layers]
     needed = {cost.layer.name: cost.accumulator_bits for cost in costs}
@@ -139,6 +139,18 @@ def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
             "bits. Use fewer weight_bits or activation_bits there, per_tensor_activations, or a "
             "wider buffer."
         )
+
+
+def _joins_far_apart(model: keras.Model) -> bool:
+    """Whether some layer aligns inputs whose steps lie so far apart that float32 is too narrow."""
+    for layer in model.layers:
+        formats = layer.input_formats if isinstance(layer, HardwareLayer) else []
+        if len(formats) > 1:
+            fracs = [found.numpy().frac for found in formats]
+            spread = max(int(f.max()) for f in fracs) - min(int(f.min()) for f in fracs)
+            if spread + max(found.bits for found in formats) >= FLOAT32_BITS:
+                return True
+    return False
 
 
 def _check_weights(graph: Graph) -> None:

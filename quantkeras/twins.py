@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 
 from sanitize.graph import Graph, Node
 from sanitize.keras_io import write_keras
@@ -93,6 +95,17 @@ def view(
     structure = list(range(len(values)))
     wanted = Graph.build(nodes, graph.inputs, values, graph.name, graph.input_structure, structure)
     return write_keras(wanted)
+
+
+def run_batch(model: keras.Model, batch: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Outputs of a model, flat, for one batch: an array (n, ...) for each of its inputs.
+
+    A model made under a distribution strategy of several replicas computes such a batch once in
+    each, and Keras gives the results one behind the other: one of them is enough.
+    """
+    structure = keras.tree.pack_sequence_as(model.input, list(batch))
+    outputs = keras.tree.flatten(model.predict_on_batch(structure))
+    return [np.asarray(output)[: len(batch[0])] for output in outputs]
 
 
 def _twin_node(twin: LayerTwin, name: str, inputs: tuple[str, ...], node: Node) -> Node:

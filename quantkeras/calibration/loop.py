@@ -27,6 +27,7 @@ from ..numerics.shapes import fixed_shape
 from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
+from ..twins import run_batch
 from .entrance import take_kinds
 from .filling import fill_range, normalize_integers, weighted_readers
 from .float_view import QuantizedValue, float_view, quantized_values
@@ -175,9 +176,7 @@ def _observe(
             arrays = [np.asarray(batch[name], np.float32) for name in names]
             for start in range(0, len(arrays[0]), rows):
                 piece = [array[start : start + rows] for array in arrays]
-                structure = keras.tree.pack_sequence_as(view.input, piece)
-                outputs = keras.tree.flatten(view.predict_on_batch(structure))
-                for value, output in zip(values.values(), outputs, strict=True):
+                for value, output in zip(values.values(), run_batch(view, piece), strict=True):
                     observers[id(value.quantizer)].update(output)
             advance(1)
     return observers

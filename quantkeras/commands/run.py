@@ -81,6 +81,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
 
     from ..api import load_model
     from ..calibration.loop import input_names
+    from ..twins import run_batch
 
     model = load_model(path)
     tensors = keras.tree.flatten(model.inputs)
@@ -88,8 +89,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
 
     def run_model(batch: Batch) -> list[Array]:
         fed = [np.asarray(batch[name], np.float32) for name in names]
-        structure = keras.tree.pack_sequence_as(model.input, fed)
-        return [np.asarray(y) for y in keras.tree.flatten(model.predict_on_batch(structure))]
+        return run_batch(model, fed)
 
     inputs = [
         InputSpec(name, tuple(tensor.shape[1:]))

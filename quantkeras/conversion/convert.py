@@ -118,13 +118,13 @@ class _Converter:
             self._add_movement(node)
 
     def _add_input(self, node: Node, layer: InputQuantizer) -> None:
-        source = self.graph[node.inputs[0]]
+        source = node.inputs[0]  # one output of a float layer, or an input of the model
         found = layer.output_format(node.shape).numpy().compact()
         scale = as_array(layer.scale, np.float32)
         offset = as_array(layer.offset, np.float32) if layer.has_offset else None
         self.inputs.append(
             ProgramInput(
-                source.name,
+                source,
                 self._shape(node.name),
                 found,
                 None if (scale == 1).all() else scale,
@@ -132,17 +132,39 @@ class _Converter:
             )
         )
         self.formats[node.name] = found
-        self.alias[node.name] = source.name
+        self.alias[node.name] = source
 
     def _enter(self, values: tuple[str, ...]) -> None:
         """Make inputs of the program of integers that earlier parts compute."""
         for name in dict.fromkeys(map(producer_of, values)):
             if name not in self.alias:
-                layer = self.graph[name].attrs["layer"]
-                found = layer.output_format(self.graph[name].shape).numpy().compact()
-                self.inputs.append(ProgramInput(name, self._shape(name), found))
+                found = self._format_made_by(name)
                 self.formats[name] = found
-                self.alias[name] = name
+                self.alias[name] = self._behind_identities(name)
+                if all(entry.name != self.alias[name] for entry in self.inputs):
+                    shape = self._shape(name)
+                    self.inputs.append(ProgramInput(self.alias[name], shape, found))
+
+    def _format_made_by(self, name: str) -> Format:
+        """Format of the integers that a node of an earlier part gives."""
+        node = self.graph[name]
+        layer = node.attrs.get("layer")
+        if layer is not None:
+            made: Format = layer.output_format(node.shape).numpy().compact()
+            return made
+        source = node.inputs[0]
+        found, shape = self._format_made_by(producer_of(source)), self._shape(source)
+        if node.kind == "identity":
+            return found
+        for step in movement_steps(node, shape, self._shape(name)):
+            found, shape = found.with_frac(moved(found.frac, step.spec, shape)), step.shape
+        return found
+
+    def _behind_identities(self, name: str) -> str:
+        """The node that makes what this one hands on: identities are no layers of a program."""
+        while self.graph[name].kind == "identity":
+            name = producer_of(self.graph[name].inputs[0])
+        return name
 
     def _add_layer(self, node: Node, layer: HardwareLayer) -> None:
         self._enter(node.inputs)

@@ -8,7 +8,7 @@ divided by the layer's lsb.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from sanitize.graph import Graph, producer_of
+from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
@@ -24,7 +24,7 @@ from ..layers import Dequantizer, HardwareLayer, InputQuantizer
 from ..numerics.formats import Format
 from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
-from ..twins import view
+from ..twins import run_batch, view
 from .convert import convert
 from .parts import integer_parts
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
@@ -74,7 +74,7 @@ def verify(
     with progress_bar(num_samples, "verifying") as advance:
         for batch in pieces(stream, program):
             fed = [np.asarray(batch[name], np.float32) for name in graph.inputs]
-            found = _run(model, fed)
+            found = run_batch(model, fed)
             batch = batch | dict(zip(fed_inside, found[len(values) :], strict=True))
             integers = program.run_integers(
                 {entry.name: batch[entry.name] for entry in program.inputs}, keep="all"
@@ -83,7 +83,7 @@ def verify(
             for comparison, value in zip(comparisons, found, strict=False):
                 comparison.update(done, value, integers, batch)
             if predictions:
-                found = _run(qmodel, fed)
+                found = run_batch(qmodel, fed)
                 for index, comparison in predictions.items():
                     comparison.update(done, found[index], integers, batch)
             done += len(fed[0])
@@ -96,7 +96,7 @@ def _part_of(graph: Graph, program: Program) -> int:
     """Which integer part of a model a program was made of, by its inputs."""
     parts = integer_parts(graph)
     for name in (entry.name for entry in program.inputs):
-        readers = graph.consumers(name) if name in graph else []
+        readers = _readers(graph, name)
         found = [parts[n.name] for n in readers if _is(n, InputQuantizer) and n.name in parts]
         if found:
             return min(found)
@@ -251,8 +251,13 @@ def _same_format(a: ProgramInput | ProgramLayer, b: ProgramInput | ProgramLayer)
 
 def _keras_value(graph: Graph, tensor: str) -> str:
     """The value of the model's graph that is this tensor of the program."""
-    quantizers = [n for n in graph.consumers(tensor) if _is(n, InputQuantizer)]
+    quantizers = [n for n in _readers(graph, tensor) if _is(n, InputQuantizer)]
     return quantizers[0].name if quantizers else tensor
+
+
+def _readers(graph: Graph, value: str) -> list[Node]:
+    """The nodes that read just this value, not another output of the node that makes it."""
+    return [node for node in graph.consumers(value) if value in node.inputs]
 
 
 def _predicted(graph: Graph, program: Program) -> dict[int, tuple[str, str]]:
@@ -274,9 +279,3 @@ def _predicted(graph: Graph, program: Program) -> dict[int, tuple[str, str]]:
 
 def _is(node: Any, kind: type) -> bool:
     return isinstance(node.attrs.get("layer"), kind)
-
-
-def _run(model: keras.Model, fed: Sequence[Array]) -> list[Array]:
-    """Outputs of a model, flat, for inputs in the order of its graph."""
-    structure = keras.tree.pack_sequence_as(model.input, list(fed))
-    return [np.asarray(y) for y in keras.tree.flatten(model.predict_on_batch(structure))]

@@ -234,7 +234,8 @@ def carrier(bound: Interval | int, layer: str) -> Carrier:
         return "float64"
     raise AccumulatorTooWide(
         f"layer {layer!r}: sums reach {peak:.3g}, which takes {peak.bit_length() + 1} bits and no "
-        "float carries exactly; use fewer weight or activation bits, or per-tensor activations"
+        "float carries exactly; use fewer weight or activation bits, or per-tensor activations, "
+        "or leave the layer float (float_layers)"
     )
 
 

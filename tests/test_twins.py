@@ -1,0 +1,42 @@
+"""Views of quantized models, and how a batch goes through a model."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from quantkeras.twins import run_batch
+
+TWO_REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+import quantkeras as qk
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+x = np.random.default_rng(0).normal(size=(12, 6, 6, 3)).astype("float32")
+with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+    image = keras.Input((6, 6, 3))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, activation="relu")(image))
+    quantized = qk.quantize(model, samples=x)
+program = qk.convert(quantized)
+assert np.array_equal(program.predict(x), quantized.predict(x, verbose=0))
+report = qk.verify(quantized, program, x)
+assert report.exact and report.samples == 12, report
+"""
+
+
+def test_a_batch_that_each_replica_computes_is_taken_once(monkeypatch):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, [inputs * 2, inputs + 1])
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    once = model.predict_on_batch(x)
+    monkeypatch.setattr(model, "predict_on_batch", lambda x: [np.concatenate([y, y]) for y in once])
+    for found, wanted in zip(run_batch(model, [x]), (x * 2, x + 1), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.slow
+def test_a_model_of_two_replicas_is_verified():
+    """In a process of its own: devices are split before TensorFlow starts."""
+    subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True)
