@@ -204,12 +204,9 @@ def _load_onnx(path: Path) -> keras.Model:
 
     require_onnx()
     from quantkeras.onnx_models import from_onnx
-    from sanitize.onnx_io import OnnxError
 
-    try:
+    with explained(path, compile=False):
         return from_onnx(path)
-    except OnnxError as error:
-        raise ModelFileError(f"{path} cannot be loaded: {error}") from error
 
 
 def _load_keras2(

@@ -23,6 +23,9 @@ import onnx.shape_inference
 import onnxruntime
 from google.protobuf.message import DecodeError
 
+from sanitize.onnx_io import OnnxError
+from sanitize.onnx_io.limits import check_domains, check_limits, check_sizes
+
 from ..errors import ModelFileError, QuantizationError
 from ..file_writing import replacing
 
@@ -59,8 +62,14 @@ def load_model(model: Any) -> onnx.ModelProto:
                 f"{label} keeps '{tensor.name}' in a file beside it that was not loaded. Pass the "
                 "path of the model, or call onnx.load_external_data_for_model first"
             )
-    if loaded.functions:
-        loaded = onnx.inliner.inline_local_functions(loaded)
+    try:
+        check_limits(loaded, label)
+        check_domains(loaded, label)
+        if loaded.functions:
+            loaded = onnx.inliner.inline_local_functions(loaded)
+        check_sizes(loaded, label)
+    except OnnxError as error:
+        raise ModelFileError(str(error)) from error
     found = copy_model(loaded)
     found.ir_version = max(found.ir_version, 4)  # from here on weights need not be inputs, too
     for node in found.graph.node:
@@ -88,7 +97,7 @@ def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
         raise ModelFileError(
             f"{label} cannot be parsed as an ONNX model ({error}); it is damaged or of another kind"
         ) from error
-    except (onnx.checker.ValidationError, FileNotFoundError) as error:
+    except (onnx.checker.ValidationError, OSError, ValueError, TypeError, MemoryError) as error:
         raise ModelFileError(f"the external data of {label} cannot be read: {error}") from error
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from ..onnx_errors import OnnxError
+from .limits import check_result
 from .view import OnnxGraph, OnnxNode
 
 Array = NDArray[Any]
@@ -63,8 +64,9 @@ def run_operator(node: OnnxNode, arrays: Mapping[str, Array], graph: OnnxGraph) 
     """Outputs of one ONNX node by ONNX's own reference implementation.
 
     arrays: the node's inputs by name. Raises OnnxError, naming the node, for an operator that the
-    reference does not have and for inputs that it rejects.
+    reference does not have, for inputs that it rejects, and where the outputs would be too large.
     """
+    check_result(node.proto, arrays, graph.opset_imports, f"node {node}")
     return evaluator_of(node, graph.opset_imports, graph.ir_version, tuple(arrays))(arrays)
 
 

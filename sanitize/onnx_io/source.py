@@ -14,6 +14,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from ..onnx_errors import OnnxError
+from .limits import check_limits, check_sizes
 
 #: The oldest operator set that is read; version 10 gave Slice and others their inputs of today.
 OLDEST_OPSET = 10
@@ -27,13 +28,14 @@ def load_model(model: Any) -> onnx.ModelProto:
     """The model with its weights loaded and its local functions written out, checked.
 
     model: a ModelProto, the bytes of one, or a path (external data are read from beside it).
-    Raises OnnxError for a file that is no model, an opset below 10, a node of a foreign domain, an
-    operator that the opset does not have, and what onnx.checker objects to; FileNotFoundError for a
-    path that leads nowhere.
+    Raises OnnxError for a file that is no model, or asks for more than can be held (``limits``), an
+    opset below 10, a node of a foreign domain, an operator that the opset does not have, and what
+    onnx.checker objects to; FileNotFoundError for a path that leads nowhere.
     """
     loaded, label = _loaded(model)
     if not loaded.HasField("graph") or not loaded.opset_import:
         raise OnnxError(f"{label} is not an ONNX model: it has no graph. Is the file complete?")
+    check_limits(loaded, label)
     if loaded.functions:
         loaded = onnx.inliner.inline_local_functions(loaded)
     opset = opset_of(loaded)
@@ -49,6 +51,7 @@ def load_model(model: Any) -> onnx.ModelProto:
             onnx.checker.check_model(loaded)
         except onnx.checker.ValidationError as error:
             raise OnnxError(f"{label} is not a valid ONNX model: {error}") from error
+    check_sizes(loaded, label)
     return loaded
 
 
@@ -68,7 +71,9 @@ def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
             f"{'the bytes' if isinstance(model, bytes) else repr(str(model))} cannot be parsed as"
             f" an ONNX model ({error}); the file is damaged or of another kind"
         ) from error
-    except onnx.checker.ValidationError as error:
+    except FileNotFoundError:
+        raise
+    except (onnx.checker.ValidationError, OSError, ValueError, TypeError, MemoryError) as error:
         raise OnnxError(f"the external data of '{model}' cannot be read: {error}") from error
     raise TypeError(
         f"read_onnx takes an onnx.ModelProto, its bytes or a path, not {type(model).__name__}"

@@ -127,7 +127,9 @@ def _declared(value: onnx.ValueInfoProto) -> OnnxInput:
             f"the input '{value.name}' is no tensor of a known rank; declare its shape in the model"
         )
     shape = tuple(
-        int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or None)
+        int(dim.dim_value)
+        if dim.HasField("dim_value") and dim.dim_value >= 0  # some exporters write -1 for open
+        else (dim.dim_param or None)
         for dim in kind.shape.dim
     )
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
@@ -168,6 +170,8 @@ def _plain(item: onnx.AttributeProto) -> Any:
     if isinstance(value, onnx.TensorProto):
         return onnx.numpy_helper.to_array(value)
     if isinstance(value, (list, tuple)) or hasattr(value, "__len__"):
-        parts = (part.decode() if isinstance(part, bytes) else part for part in value)
+        parts = (
+            part.decode("utf-8", "replace") if isinstance(part, bytes) else part for part in value
+        )
         return tuple(parts)
     return value
