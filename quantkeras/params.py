@@ -182,7 +182,8 @@ class QuantizationParams:
       samples are: integers that fit uint8 or int8 are taken as they are, all else is float32.
     input_bits: width of quantized float inputs; 8 for integer inputs.
     scale_bits: width of the integer output scales, 1 to 16; 1 allows powers of two only.
-    buffer_bits: width of the accumulators of the hardware, 16 to 32.
+    buffer_bits: width of the accumulators of the hardware, 16 to 32. Where 16-bit activations or
+      weights would overflow them, they get as many bits less as it takes, but not less than 8.
     weight_range: "minmax" (the largest |weight|) or "mse" (the range with the least squared
       error), per output channel.
     observer: how activation ranges are found: "minmax", "moving_average", "percentile", "mse",

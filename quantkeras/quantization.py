@@ -7,31 +7,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from sanitize import sanitize_graph
 from sanitize.graph import Graph
 
+from .accumulator_fit import fit_accumulators
 from .analysis import coverage
 from .borders import unfold_borders
 from .build import build_model
 from .calibration import calibrate_on
 from .calibration.entrance import decided_kind
-from .conversion.convert import convert_parts
-from .errors import AccumulatorTooWide, NonFiniteError, QuantizationError
+from .errors import NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
 from .input_scaling import InputMap, fitting_maps
-from .layers import HardwareLayer, WeightedLayer
 from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams
 from .plan import Plan
 from .planning import make_plan
 from .provenance import attach, chosen_observers, quantized_name, trace
-from .runtime.costs import program_costs
-
-FLOAT32_BITS = 25
-"""Two's complement bits of the integers that float32 carries: below 2**24."""
 
 LISTED = 10
 """So many nodes of an ONNX model are named that stay float because of another."""
@@ -86,7 +80,9 @@ def quantize(
         names = [
             name
             for name in plan.inputs
-            if dtypes[name] == "float32" and quantized_name(f"{name}/quantizer") not in given
+            if dtypes[name] == "float32"
+            # A range that is given is one of the inputs as they are.
+            and isinstance(given.get(quantized_name(f"{name}/quantizer"), ""), str)
         ]
         graph, maps = fitting_maps(network.graph, graph, names, stream)
         plan = make_plan(graph, qparams) if maps else plan
@@ -101,7 +97,7 @@ def quantize(
     attach(quantized, replace(made, provisional=samples is None))
     watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []
     calibrate_on(quantized, stream, observer, fresh=True, fill=samples is not None)
-    _check_accumulators(quantized, qparams.buffer_bits)
+    fit_accumulators(quantized, qparams.buffer_bits)
     if watched:
         warn_of_losses(quantized, watched)
     if verbose:
@@ -122,35 +118,6 @@ def _plan_for_inputs(plan: Plan, qparams: QuantizationParams, dtypes: Mapping[st
     limits = {name: ranges[kind] for name, kind in dtypes.items() if kind in ranges}
     graph = unfold_borders(plan.graph, limits)
     return plan if graph is plan.graph else make_plan(graph, qparams)
-
-
-def _check_accumulators(model: keras.Model, buffer_bits: int) -> None:
-    """Refuse layers whose accumulator can overflow the hardware's, all of them at once."""
-    weighted = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
-    wide = any(layer.carrier == "float64" for layer in weighted)
-    if buffer_bits > FLOAT32_BITS and not wide and not _joins_far_apart(model):
-        return  # what float32 carries fits
-    costs = [cost for program in convert_parts(model) for cost in program_costs(program).layers]
-    needed = {cost.layer.name: cost.accumulator_bits for cost in costs}
-    over = [f"{name!r} needs {bits}" for name, bits in needed.items() if bits > buffer_bits]
-    if over:
-        raise AccumulatorTooWide(
-            f"accumulators of {buffer_bits} bits (buffer_bits) can overflow: {', '.join(over)} "
-            "bits. Use fewer weight_bits or activation_bits there, per_tensor_activations, or a "
-            "wider buffer."
-        )
-
-
-def _joins_far_apart(model: keras.Model) -> bool:
-    """Whether some layer aligns inputs whose steps lie so far apart that float32 is too narrow."""
-    for layer in model.layers:
-        formats = layer.input_formats if isinstance(layer, HardwareLayer) else []
-        if len(formats) > 1:
-            fracs = [found.numpy().frac for found in formats]
-            spread = max(int(f.max()) for f in fracs) - min(int(f.min()) for f in fracs)
-            if spread + max(found.bits for found in formats) >= FLOAT32_BITS:
-                return True
-    return False
 
 
 def _check_weights(graph: Graph) -> None:

@@ -95,5 +95,5 @@ def test_ignoring_it_saves_the_time(
         warnings.simplefilter("ignore", QuantizationLossWarning)
         qk.quantize(model, COARSE, samples=samples)
     with warnings.catch_warnings(), pytest.raises(AssertionError, match="looked for"):
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", QuantizationLossWarning)
         qk.quantize(model, COARSE, samples=samples)

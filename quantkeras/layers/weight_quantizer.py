@@ -20,7 +20,7 @@ Tensor = Any
 class WeightQuantizer(Quantizer):
     """Symmetric quantization of weights, per output channel.
 
-    bits: 2..8 or 16; scale_bits: width of the hardware multiplier; method: how :meth:`fit` finds
+    bits: 2..16; scale_bits: width of the hardware multiplier; method: how :meth:`fit` finds
     the step, ``"max"`` (no weight saturates) or ``"mse"`` (least squared error). The step of
     channel c is ``gain[c] * area`` with ``gain = s * 2**-k``, s an integer of scale_bits bits with
     its top bit set, chosen *before* the weights are rounded to it: the rescale has no gain error.

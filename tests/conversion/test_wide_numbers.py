@@ -71,10 +71,8 @@ def test_accumulators_beyond_float32(weight_bits, bits):
 
 def test_accumulators_beyond_the_hardware_are_refused_all_at_once():
     x = RNG.normal(size=(16, 6, 6, 8)).astype(np.float32)
-    params = QuantizationParams(
-        weight_bits=16, input_weight_bits=16, activation_bits=16, output_bits=16, input_bits=16
-    )
-    with pytest.raises(AccumulatorTooWide, match=r"32 bits .*'conv2d\S* needs .*'dense\S* needs"):
+    params = QuantizationParams(buffer_bits=16)
+    with pytest.raises(AccumulatorTooWide, match=r"16 bits .*'conv2d\S* needs .*'dense\S* needs"):
         quantize(two_layers(), params, x)
 
 
