@@ -63,16 +63,18 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
 def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
     """Why each node that cannot be integer cannot, in topological order.
 
-    Behind a layer that is float because the user asked for it, integers begin again.
+    Behind a layer that is float because the user asked for it integers begin again, and behind the
+    layers at the beginning of the network that have no integer form they begin.
     """
     reasons: dict[str, str] = {}
+    beginning = _float_beginning(graph)
     asked: set[str] = set()
     for node in graph:
         settings = qparams.for_layer(node.name, node.kind, source=node.source)
         stopping = [v for v in node.inputs if producer_of(v) in reasons.keys() - asked]
         behind = stopping[0] if stopping else None
-        own = ASKED if settings.float else _refusal(graph, node)
-        if settings.float and behind is None:
+        own = ASKED if settings.float else _refusal(graph, node, node.name in beginning)
+        if (settings.float or node.name in beginning) and behind is None:
             asked.add(node.name)
         if behind is not None:
             reasons[node.name] = f"behind {producer_of(behind)!r}, which is float"
@@ -83,17 +85,49 @@ def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
     return reasons
 
 
-def _refusal(graph: Graph, node: Node) -> str | None:
-    """One sentence why no hardware layer does this node; None if one does."""
+def _float_beginning(graph: Graph) -> set[str]:
+    """Layers without an integer form that read inputs and each other alone.
+
+    Only behind inputs that no other layer computes with: where integers begin at an input, they
+    end at the first layer that has no integer form.
+    """
+    sources: dict[str, set[str]] = {}  # inputs behind each node that no integers are behind
+    untouched: set[str] = set()  # nodes that hold the numbers of an input
+    found: set[str] = set()
+    begins: set[str] = set()
+    for node in graph:
+        read = [producer_of(value) for value in node.inputs]
+        if not sources.keys() >= set(read):
+            continue
+        if _refusal(graph, node) is not None:
+            found.add(node.name)
+        elif not only_moves(node) and node.kind != "input":
+            begins.update(*(sources[name] for name in read if name in untouched))
+            continue
+        elif untouched.issuperset(read):
+            untouched.add(node.name)
+        sources[node.name] = {node.name} if node.kind == "input" else set()
+        sources[node.name].update(*(sources[name] for name in read))
+    return {name for name in found if not sources[name] & begins}
+
+
+def _refusal(graph: Graph, node: Node, begins: bool = False) -> str | None:
+    """One sentence why no hardware layer does this node; None if one does.
+
+    begins: whether integers begin behind it.
+    """
     if node.kind == "opaque":
         layer = node.attrs.get("operator") or type(node.attrs["layer"]).__name__
         why = str(node.attrs.get("reason", ""))
         # That its class is unknown is said already.
         told = f" ({why})" if why and not why.startswith(layer) else ""
-        return (
-            f"{layer} has no integer form here{told}; replace it by supported layers, or "
-            "name it in float_layers to go on in integers behind it"
+        remedy = (
+            "integers begin behind it"
+            if begins
+            else "replace it by supported layers, or name it in float_layers to go on in integers "
+            "behind it"
         )
+        return f"{layer} has no integer form here{told}; {remedy}"
     if node.kind == "batchnorm":
         return "a BatchNormalization that could not be folded has no integer form"
     if node.kind not in ("input", *WEIGHTED, *MERGES, *STANDALONE, *MOVEMENTS):

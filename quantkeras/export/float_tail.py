@@ -21,6 +21,7 @@ from ..conversion.parts import integer_parts
 from ..errors import QuantizationError
 from ..layers import Dequantizer
 from ..runtime import Program
+from .float_head import head_nodes
 from .layer_export import with_exported_layers
 from .onnx_options import OnnxOptions
 
@@ -104,6 +105,7 @@ def tail_graph(graph: Graph, program: Program) -> Graph:
             "the model has integer layers behind float ones; export its parts one by one: "
             "export_onnx(convert(model, part=...))"
         )
+    before = set(head_nodes(graph))
     entering: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     kept: list[Node] = []
@@ -112,10 +114,10 @@ def tail_graph(graph: Graph, program: Program) -> Graph:
             name = _program_tensor(graph, node, program)
             renamed[node.name] = name
             entering.setdefault(name, _input_node(name, node))
-        elif node.name not in parts and node.kind != "input":
+        elif node.name not in parts and node.kind != "input" and node.name not in before:
             for value in node.inputs:
                 source = graph[producer_of(value)]
-                if source.kind == "input":
+                if source.kind == "input" or source.name in before:
                     raise QuantizationError(
                         f"float layer {node.name!r} reads the input {source.name!r}; {ADVICE}"
                     )

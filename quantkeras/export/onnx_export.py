@@ -165,10 +165,14 @@ def _exported(
     form = make_form(program, format, inner)
     lowest = form.opset
     if tail:
+        from sanitize.keras_io import read_keras
+
+        from .float_head import prepend_head
         from .float_tail import append_tail, oldest_opset
 
         lowest = max(lowest, oldest_opset(model))
         append_tail(form.graph, model, program, options, options.opset or lowest)
+        prepend_head(form.graph, read_keras(model), options, options.opset or lowest)
     if options.opset is not None and options.opset < lowest:
         raise QuantizationError(f"{format!r} takes opset {lowest} at least, not {options.opset}")
     found = make_model(form, options.opset or lowest, ("quantkeras", __version__))

@@ -33,7 +33,12 @@ TAILS = {
 }
 
 
-@pytest.mark.parametrize("tail", TAILS)
+SLOW = ("einsum", "batchnorm")
+
+
+@pytest.mark.parametrize(
+    "tail", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TAILS]
+)
 def test_keras_layers_without_a_kind(images, tail):
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 6, 3))
@@ -76,3 +81,46 @@ def test_a_recurrent_layer_stays_float_behind_the_integers():
     assert qk.verify(quantized, qk.convert(quantized), x).exact
     found, wanted = run(qk.quantize(proto, samples=x), x), run(proto, x)
     assert np.linalg.norm(found - wanted) < 0.02 * np.linalg.norm(wanted)
+
+
+def test_integers_begin_behind_float_layers_at_the_beginning(images):
+    """Of two inputs, one is padded by reflection first, which integers do not do."""
+    keras.utils.set_random_seed(0)
+    x, other = keras.Input((8, 6, 3), name="image"), keras.Input((5,), name="numbers")
+    padded = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
+    maps = keras.layers.Conv2D(4, 3, activation="relu")(padded)
+    joined = ops.concatenate([keras.layers.Flatten()(maps), other], axis=-1)
+    net = keras.Model([x, other], keras.layers.Dense(3)(joined))
+    samples = [images, images[:, 0, 0, :].repeat(2, axis=-1)[:, :5]]
+    with pytest.warns(UserWarning, match="integers begin behind it"):
+        quantized = qk.quantize(net, samples=samples)
+    assert qk.verify(quantized, qk.convert(quantized), samples).exact
+    wanted = quantized.predict(samples, verbose=0)
+    error = np.linalg.norm(wanted - net.predict(samples, verbose=0))
+    assert error < 0.05 * np.linalg.norm(wanted)
+    proto = qk.export_onnx(quantized, None)
+    assert [entry.name for entry in proto.graph.input] == ["image", "numbers"]
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    found = session.run(None, dict(zip(["image", "numbers"], samples, strict=True)))[0]
+    assert np.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_first_node_of_an_onnx_file_without_an_integer_form(images):
+    r = np.random.default_rng(0)
+    weights = r.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    nodes = [
+        helper.make_node("Pad", ["x", "p"], ["a"], "pad", mode="reflect"),
+        helper.make_node("Conv", ["a", "w"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["y"], "relu"),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "net", [info("x", TensorProto.FLOAT, ["n", 3, 8, 6])],
+        [info("y", TensorProto.FLOAT, ["n", 4, 8, 6])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(pads, "p")],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    x = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    found, wanted = run(qk.quantize(proto, samples=x), x), run(proto, x)
+    assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
