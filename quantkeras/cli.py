@@ -7,11 +7,14 @@ after Ctrl-C. Options may be written with hyphens or underscores.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sanitize.graph import GraphError
@@ -61,9 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; argv: the words behind the program's name. Returns the exit status."""
     # Before anything imports TensorFlow; who wants its messages sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _prepare_streams()
     words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         args = make_parser().parse_args(words)
+        _check_names(args)
         with _warnings_in_one_line():
             status: int = args.execute(args)
             sys.stdout.flush()
@@ -106,6 +111,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_UNICODE = ("utf-8", "utf8", "utf-16", "utf-32")
+
+
 class UsageError(QuantizationError):
     """Words on the command line that make no command."""
 
@@ -115,6 +123,26 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _prepare_streams() -> None:
+    """Streams that take any text, also where there is none (`>&-`) or it knows ASCII alone."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # A file that is opened later would take its number, and get what libraries print.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in _UNICODE:
+            stream.reconfigure(errors="replace")
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Every path that was given has a name: '' and '.' have none."""
+    for option, value in vars(args).items():
+        if isinstance(value, Path) and not value.name:
+            raise UsageError(f"--{option} takes the name of a file, not {str(value)!r}")
 
 
 def _with_underscores(word: str) -> str:

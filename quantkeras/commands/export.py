@@ -66,7 +66,7 @@ def _open(path: Path) -> tuple[Any, tuple[Any, ...]]:
     if is_program(path):
         program = Program.load(path)
         return program, program.float_tail
-    if path.suffix.lower() not in MODEL_SUFFIXES:
+    if path.suffix.lower() == SUFFIX:
         raise QuantizationError(
             f"{path}: no program ({PROGRAM_SUFFIX}) and no model ({', '.join(MODEL_SUFFIXES)})"
         )

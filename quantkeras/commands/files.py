@@ -36,8 +36,8 @@ def is_program(path: Path) -> bool:
 
 
 def keras_suffix(model: Path) -> str:
-    """How a Keras model made of a file is named: like it, .keras for an ONNX model."""
-    return ".keras" if model.suffix.lower() == ".onnx" else model.suffix
+    """How a Keras model made of a file is named: like it, .keras for an ONNX model and others."""
+    return model.suffix if model.suffix.lower() in MODEL_SUFFIXES else ".keras"
 
 
 def check_output(path: Path, suffixes: Sequence[str], sources: Sequence[Path | None] = ()) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ..errors import QuantizationError
+
 
 def import_keras() -> None:
     """Import Keras and its backend; what they print meanwhile is dropped.
@@ -20,6 +22,13 @@ def import_keras() -> None:
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 2)
         import keras  # noqa: F401
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND")
+        chosen = f"its backend {backend!r} (KERAS_BACKEND)" if backend else "its backend"
+        raise QuantizationError(
+            f"Keras cannot be imported with {chosen}: {error}. Install it, or choose another: "
+            "tensorflow, jax or torch"
+        ) from error
     finally:
         os.dup2(saved, 2)
         os.close(saved)

@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Calibrate if scales are to be kept, quantize, save."""
-    output = args.output or args.model.with_name(f"{args.model.stem}_{args.mode}.onnx")
+    mode = args.mode if args.mode.isalnum() else "quantized"  # others are refused below
+    output = args.output or args.model.with_name(f"{args.model.stem}_{mode}.onnx")
     sources = [args.model, args.samples, args.params]
     check_output(output, [".onnx"], sources)
     if args.save_params is not None:

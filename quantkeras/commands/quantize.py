@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rounding.add_argument(
         "--adaround",
-        type=int,
+        type=_iterations,
         nargs="?",
         const=0,
         metavar="ITERATIONS",
@@ -111,6 +111,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-ns", "--num_samples", type=int, default=1024, metavar="N", help="(default 1024)")
     add("-bs", "--batch_size", type=int, metavar="N", help="samples at a time")
     add("-e", "--epochs", type=int, default=1, metavar="N", help="(default 1)")
+
+
+def _iterations(text: str) -> int:
+    """A whole number from 0; argparse puts the ValueError of others into a sentence."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{number} iterations; 0 or more can be")
+    return number
 
 
 def execute(args: argparse.Namespace) -> int:

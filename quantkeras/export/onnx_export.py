@@ -76,6 +76,7 @@ def export_onnx(
     if format == "encodings" and input_type != "float32":
         raise QuantizationError("'encodings' gives a float model, which takes float32 inputs")
     require_onnx()
+    _check_opset(opset)
     if _is_float(model):
         from .float_export import export_float
 
@@ -142,6 +143,15 @@ def require_onnx() -> None:
         raise QuantizationError(
             "ONNX models need the package onnx; install it with: pip install quantkeras[onnx]"
         ) from error
+
+
+def _check_opset(opset: int | None) -> None:
+    """Raises QuantizationError for one that the installed onnx does not know."""
+    from onnx.defs import onnx_opset_version
+
+    newest = onnx_opset_version()
+    if opset is not None and not 1 <= opset <= newest:
+        raise QuantizationError(f"opset is 1 to {newest} with this onnx package, not {opset}")
 
 
 def _is_float(model: Any) -> bool:

@@ -128,6 +128,8 @@ def round_adaptively(
     seed: int = 0,
 ) -> RoundingReport:
     """:func:`adaround`, with the report."""
+    if iterations < 0:
+        raise QuantizationError(f"{iterations} iterations of adaround; give 0 or more")
     graph = quantized_graph(model)
     if any(getattr(node.attrs.get("layer"), "batchnorm", None) is not None for node in graph):
         raise QuantizationError(
