@@ -26,6 +26,7 @@ from .params import QuantizationParams
 from .plan import Plan
 from .planning import make_plan
 from .provenance import attach, chosen_observers, quantized_name, trace
+from .vanished_weights import warn_of_vanished_weights
 
 LISTED = 10
 """So many nodes of an ONNX model are named that stay float because of another."""
@@ -98,6 +99,7 @@ def quantize(
     watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []
     calibrate_on(quantized, stream, observer, fresh=True, fill=samples is not None)
     fit_accumulators(quantized, qparams.buffer_bits)
+    warn_of_vanished_weights(quantized)
     if watched:
         warn_of_losses(quantized, watched)
     if verbose:

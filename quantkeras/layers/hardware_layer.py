@@ -206,7 +206,7 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
         )
         if self.clips:
             # A ceiling that no accumulator reaches may be anything, infinity in a tiny step's case.
-            reachable = ops.minimum(self.clip_value / (numbers.step * lsb), WIDEST_ACCUMULATOR)
+            reachable = ops.minimum(self.clip_value / numbers.step / lsb, WIDEST_ACCUMULATOR)
             numbers.qmax_value = exact.round_half_up(reachable)  # without gradient
         if self.function is not None:
             numbers.output_lsb = self.output_quantizer.lsb()

@@ -38,5 +38,6 @@ class LayerNumbers:
     @property
     def multiplier(self) -> Tensor:
         """``scale * 2**-shift`` of the rescale; of an accumulator, the value of one step."""
-        values = self.lsb * self.gain
-        return values if self.rescaled_lsb is None else values / self.rescaled_lsb
+        if self.rescaled_lsb is None:
+            return self.lsb * self.gain
+        return self.gain / self.rescaled_lsb * self.lsb  # gain times lsb may be subnormal

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.weights import grid_value, raw_steps, search_steps
+from ..numerics.weights import SMALLEST_STEP, grid_value, raw_steps, search_steps
 from . import exact_ops as exact
 from .quantizers import PACKAGE, Quantizer
 
@@ -104,17 +104,21 @@ def grid_above(
     """Smallest ``s * 2**-k >= x`` with s of scale_bits bits that is a multiple of ``unit``.
 
     unit: a power of two, or None. The gradient, if asked for, is 1. Only exact operations: a
-    power-of-two table, products by powers of two, ceil. A power of two is itself.
+    power-of-two table, products by powers of two, ceil. A power of two is itself. Below
+    SMALLEST_STEP x counts as that; the steps of s are never formed, which may be subnormal.
     """
 
     def on_grid(x: Tensor) -> tuple[Tensor, Any]:
-        step = exact.power_of_two_below(ops.maximum(x, 2.0**-100)) * 2.0 ** (1 - scale_bits)
+        least = SMALLEST_STEP if unit is None else ops.maximum(unit, SMALLEST_STEP)
+        x = ops.maximum(x, least)
+        below = exact.power_of_two_below(x)
+        share: Any = 2.0 ** (1 - scale_bits)
         if unit is not None:
-            step = ops.maximum(step, unit)
+            share = ops.maximum(unit / below, share)
 
         def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             return args[0] if upstream is None else upstream
 
-        return ops.ceil(x / step) * step, grad
+        return ops.ceil(x / below / share) * share * below, grad
 
     return ops.custom_gradient(on_grid)(x) if with_gradient else on_grid(x)[0]

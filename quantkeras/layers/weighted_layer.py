@@ -198,7 +198,7 @@ class WeightedLayer(HardwareLayer):
         if self.bias is not None:
             normalized = training and self.batchnorm is not None
             bias = self.bias if normalized else self.folded_bias()
-            bias = bias / (numbers.step * numbers.lsb)
+            bias = bias / numbers.step / numbers.lsb  # their product may be subnormal
             numbers.qbias = exact.round_through(bias, -WIDE_BIAS_LIMIT, WIDE_BIAS_LIMIT)
         if self.has_pad_value:
             source = self.input_formats[0]

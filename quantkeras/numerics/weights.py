@@ -34,8 +34,10 @@ from .rounding import Ints, as_int64, pow2, round_half_up, split
 
 MIN_WEIGHT_BITS, MAX_WEIGHT_BITS = 2, 16
 MIN_SCALE_BITS, MAX_SCALE_BITS = 1, 16
-SMALLEST_STEP, LARGEST_STEP = 2.0**-100, 2.0**100
-"""Steps stay far inside the normal float32 numbers, so that (4) never meets a subnormal."""
+SMALLEST_STEP, LARGEST_STEP = 2.0**-124, 2.0**100
+"""Steps, and halves of them, are normal float32 numbers: a weight that is none, which some
+processors take for 0, rounds to 0 anyway by (4).
+"""
 
 CHANNEL_AXES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
@@ -108,8 +110,9 @@ def raw_steps(
 ) -> Float32s:
     """Equation (2): max|w| * factor / qmax, at least `min_step`; float32, (channels,) or ().
 
-    A channel of zeros (or of steps below 2**-100) has no step of its own. Without `min_step` it
-    takes the largest of the others, or 1.0 if all are zero; its integers are all 0 in any case.
+    A channel of zeros (or of steps below 2**-124) has no step of its own. Without `min_step` it
+    takes the largest of the others. Where no channel has one, all take 1.0 if all are zero, else
+    the smallest step, with which few integers are left of them, or none.
     """
     qmax = np.float32(weight_qmax(bits))
     channels, shape = _by_channel(w, axes)
@@ -119,7 +122,9 @@ def raw_steps(
     if not (steps <= LARGEST_STEP).all():
         raise QuantizationError(f"weights or min_step too large: steps reach {steps.max():g}")
     dead = steps < SMALLEST_STEP
-    fill = steps.max() if steps.size and not dead.all() else np.float32(1.0)
+    fill = np.float32(SMALLEST_STEP if np.any(largest > 0) else 1.0)
+    if steps.size and not dead.all():
+        fill = steps.max()
     return np.where(dead, fill, steps)
 
 

@@ -171,7 +171,7 @@ def quantized_params(layer: WeightedLayer) -> LayerParams:
     numbers = layer.numbers()
     integers = layer.weight_quantizer.integers(layer.flat_kernel(), numbers.step)
     weights = layer.core_kernel(layer.kernel_shaped(integers * numbers.step))
-    bias = None if numbers.qbias is None else numbers.qbias * (numbers.step * numbers.lsb)
+    bias = None if numbers.qbias is None else numbers.qbias * numbers.lsb * numbers.step
     return LayerParams(weights=weights, bias=bias, pad_value=numbers.qpad_value)
 
 
