@@ -32,8 +32,9 @@ FEWEST = 8
 """Values of a channel without which nothing is said of where it lies."""
 SPREAD = 4.0
 """Scales that differ less are left to the formats of the channels."""
-FAR = 2.0
-"""A channel is far from zero when its middle is this many times half its width away."""
+FAR, ASIDE = 2.0, 0.5
+"""A channel is far from zero when its middle is this many times half its width away; one beside
+channels with negative values, which cost it a sign in any case, when it is so many times."""
 NOISE = 2.0**-20
 """A channel that varies less, relative to its magnitude, is constant."""
 
@@ -138,8 +139,9 @@ def _middles(found: _Ranges) -> Array:
     """
     low, high = found.low, found.high
     middle, half = (high + low) / 2, (high - low) / 2
+    factor = FAR if (low >= 0).all() else ASIDE
     # A few values say less of where the others lie.
-    far = np.abs(middle) > FAR * half * (1 + FEWEST / found.count)
+    far = np.abs(middle) > factor * half * (1 + FEWEST / found.count)
     if found.count < FEWEST or not far.any():
         return np.zeros(low.shape)
     if (low >= 0).all():

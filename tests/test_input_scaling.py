@@ -205,3 +205,15 @@ def test_samples_of_a_generator_are_all_read() -> None:
     whole = qk.quantize(model, samples=x)
     for a, b in zip(quantized.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_values_beside_zero_are_centred_where_there_is_a_sign_in_any_case() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(np.array([3, 0, -40, 0]), size=(64, 4)).astype(np.float32)
+    model = perceptron(x)
+    quantized = qk.quantize(model, samples=x)
+    (quantizer,) = (q for q in quantized.layers if isinstance(q, InputQuantizer))
+    offset = np.asarray(quantizer.offset)
+    np.testing.assert_allclose(offset, [3, 0, -40, 0], atol=1)
+    assert not offset[[1, 3]].any()
+    assert sqnr(model, quantized, x) > PLAIN_DB
