@@ -97,15 +97,19 @@ def view(
     return write_keras(wanted)
 
 
-def run_batch(model: keras.Model, batch: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+def run_batch(
+    model: keras.Model, batch: Sequence[npt.NDArray[Any]], compiled: bool = True
+) -> list[npt.NDArray[Any]]:
     """Outputs of a model, flat, for one batch: an array (n, ...) for each of its inputs.
 
+    compiled: as `predict` runs it; compiling takes longer than a single batch.
     A model made under a distribution strategy of several replicas computes such a batch once in
     each, and Keras gives the results one behind the other: one of them is enough.
     """
     structure = keras.tree.pack_sequence_as(model.input, list(batch))
-    outputs = keras.tree.flatten(model.predict_on_batch(structure))
-    return [np.asarray(output)[: len(batch[0])] for output in outputs]
+    found = model.predict_on_batch(structure) if compiled else model(structure, training=False)
+    outputs = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(found)]
+    return [output[: len(batch[0])] for output in outputs]
 
 
 def _twin_node(twin: LayerTwin, name: str, inputs: tuple[str, ...], node: Node) -> Node:

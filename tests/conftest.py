@@ -1,5 +1,6 @@
-"""What every test shares: threads, hypothesis profiles, data folders. Imports neither Keras nor
-TensorFlow.
+"""What every test shares: threads, seeds, hypothesis profiles, data folders.
+
+Imports neither NumPy, Keras nor TensorFlow, which read the number of threads when imported.
 
 Profiles of hypothesis, chosen by HYPOTHESIS_PROFILE: `quick` (the default), `deep` (what
 continuous integration runs) and `explore`, which draws new examples every time. The first two are
@@ -11,10 +12,16 @@ QUANTKERAS_DATA one with mnist.npz and cifar10.npz.
 """
 
 import os
+import random
+import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 pytest.register_assert_rewrite("exactness", "harness")
 
@@ -40,6 +47,22 @@ for name, count in {"quick": 15, "deep": 60}.items():
     )
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_runtest_setup() -> None:
+    """Unseeded random numbers depend on the test alone; Keras draws its seeds from `random`."""
+    import numpy as np
+
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> "np.random.Generator":
+    """A generator that depends on the name of the test, not on the tests before it."""
+    import numpy as np
+
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture(scope="session")

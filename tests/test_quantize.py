@@ -14,8 +14,7 @@ from quantkeras.errors import QuantizationError
 from quantkeras.layers import Dequantizer, HardwareLayer, InputQuantizer
 from quantkeras.params import LayerOverride, QuantizationParams
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(8, 8, 8, 3)).astype(np.float32)
+X = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
 
 
 def small(activation="relu", tail=()):
@@ -168,8 +167,8 @@ def test_flatten_with_either_kind_of_format(per_tensor):
     ("dtype", "signed", "integer"),
     [(np.uint8, False, True), (np.int8, True, True), (np.float32, True, False)],
 )
-def test_input_kinds(dtype, signed, integer):
-    x = (RNG.normal(size=X.shape) * 40 + 60 * (dtype is np.uint8)).clip(-128, 127)
+def test_input_kinds(dtype, signed, integer, rng):
+    x = (rng.normal(size=X.shape) * 40 + 60 * (dtype is np.uint8)).clip(-128, 127)
     x = (x.clip(0, 255) if dtype is np.uint8 else x).astype(dtype)
     quantized = quantize(small(), samples=x)
     quantizer = next(q for q in quantized.layers if isinstance(q, InputQuantizer))
@@ -185,13 +184,13 @@ def test_float_inputs_that_are_never_negative_are_unsigned():
     assert_exact(quantized, np.abs(X), graph=False)
 
 
-def test_several_inputs_and_outputs_by_name():
+def test_several_inputs_and_outputs_by_name(rng):
     a, b = keras.Input((4,), name="a"), keras.Input((6, 6, 2), name="b")
     y = layers.Add()([layers.Dense(5)(a), layers.Dense(5)(layers.Flatten()(b))])
     model = keras.Model({"a": a, "b": b}, {"sum": layers.ReLU()(y), "more": layers.Dense(2)(y)})
     x = {
-        "b": RNG.integers(0, 256, (7, 6, 6, 2)).astype(np.uint8),
-        "a": RNG.normal(size=(7, 4)).astype(np.float32),
+        "b": rng.integers(0, 256, (7, 6, 6, 2)).astype(np.uint8),
+        "a": rng.normal(size=(7, 4)).astype(np.float32),
     }
     quantized = quantize(model, samples=x)
     assert set(quantized.output) == {"sum", "more"}

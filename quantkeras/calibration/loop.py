@@ -171,12 +171,16 @@ def _observe(
         ),
     )
     names = input_names(model)
+    compiled = False
     with progress_bar(stream.total, "calibrating") as advance:
         for batch in stream:
             arrays = [np.asarray(batch[name], np.float32) for name in names]
             for start in range(0, len(arrays[0]), rows):
                 piece = [array[start : start + rows] for array in arrays]
-                for value, output in zip(values.values(), run_batch(view, piece), strict=True):
+                # Compiling takes longer than a batch, and often there is no second one.
+                found = run_batch(view, piece, compiled)
+                compiled = True
+                for value, output in zip(values.values(), found, strict=True):
                     observers[id(value.quantizer)].update(output)
             advance(1)
     return observers

@@ -11,8 +11,7 @@ from quantkeras.calibration import calibrate
 from quantkeras.calibration.float_view import float_view
 from quantkeras.errors import QuantizationError
 
-RNG = np.random.default_rng(11)
-X = RNG.normal(size=(40, 6, 6, 3)).astype(np.float32)
+X = np.random.default_rng(11).normal(size=(40, 6, 6, 3)).astype(np.float32)
 
 
 def network():

@@ -22,8 +22,6 @@ from quantkeras.layers import (
 )
 from quantkeras.params import QuantizationParams
 
-RNG = np.random.default_rng(7)
-
 
 def through(layer, size, signed=True, bits=8):
     """A model with integer inputs of that width around one layer; lsb of the input is 1."""
@@ -74,7 +72,7 @@ def test_decision_3_powers_of_two_are_exact():
     np.testing.assert_array_equal(np.diff(params.shift), [1, -2])
 
 
-def test_decision_4_unsigned_after_relu_uses_the_whole_range():
+def test_decision_4_unsigned_after_relu_uses_the_whole_range(rng):
     model = keras.Sequential(
         [
             keras.Input((6, 6, 3)),
@@ -84,7 +82,7 @@ def test_decision_4_unsigned_after_relu_uses_the_whole_range():
             layers.Dense(2),
         ]
     )
-    x = RNG.normal(size=(32, 6, 6, 3)).astype(np.float32)
+    x = rng.normal(size=(32, 6, 6, 3)).astype(np.float32)
     program = convert(quantize(model, samples=x))
     formats = [layer.output_format for layer in program.layers[:-1]]
     assert all(not f.signed and f.bits == 8 for f in formats)
@@ -92,16 +90,16 @@ def test_decision_4_unsigned_after_relu_uses_the_whole_range():
     assert next(iter(largest.values())).max() > 255 * (HEADROOM - 0.01)
 
 
-def test_decision_5_biases_keep_the_width_of_the_accumulator():
+def test_decision_5_biases_keep_the_width_of_the_accumulator(rng):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     model.layers[-1].bias.assign([0.123456, 7.65432, -3.14159])
-    x = RNG.normal(size=(32, 4)).astype(np.float32)
+    x = rng.normal(size=(32, 4)).astype(np.float32)
     quantized = quantize(model, samples=x)
     zero = quantized.predict(np.zeros((1, 4), np.float32), verbose=0)[0]
     np.testing.assert_allclose(zero, as_numpy(model.layers[-1].bias), atol=2e-4)
 
 
-def test_decision_6_calibration_knows_neither_batch_size_nor_order():
+def test_decision_6_calibration_knows_neither_batch_size_nor_order(rng):
     def ranges(x, batch_size):
         keras.utils.set_random_seed(4)
         model = keras.Sequential(
@@ -109,37 +107,37 @@ def test_decision_6_calibration_knows_neither_batch_size_nor_order():
         )
         return quantize(model, samples=x, batch_size=batch_size).get_weights()
 
-    x = RNG.normal(size=(64, 5)).astype(np.float32)
+    x = rng.normal(size=(64, 5)).astype(np.float32)
     wanted = ranges(x, 64)
     for other in (ranges(x, 7), ranges(x[::-1].copy(), 64)):
         for a, b in zip(wanted, other, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_decision_6_ranges_that_are_no_power_of_two_fill_the_integers():
+def test_decision_6_ranges_that_are_no_power_of_two_fill_the_integers(rng):
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(6, activation="relu", name="body"), layers.Dense(2)]
     )
-    x = RNG.normal(size=(64, 5)).astype(np.float32) * 1.1
+    x = rng.normal(size=(64, 5)).astype(np.float32) * 1.1
     program = convert(quantize(model, samples=x))
     largest = program.run_integers(x, keep=["body"])["body"].max(axis=0)
     assert (largest > 255 * (HEADROOM - 0.01)).all()
 
 
-def test_decision_7_add_and_concatenate_of_formats_per_channel():
+def test_decision_7_add_and_concatenate_of_formats_per_channel(rng):
     image = keras.Input((4, 4, 3))
     a, b = layers.Conv2D(3, 1, name="a")(image), layers.Conv2D(3, 1, name="b")(image)
     joined = layers.Concatenate()([layers.Add()([a, b]), layers.Permute((2, 1, 3))(a), b])
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(joined)))
     for name, sizes in (("a", [0.01, 1.0, 9.0]), ("b", [3.0, 0.2, 1.0])):
-        model.get_layer(name).kernel.assign(RNG.normal(size=(1, 1, 3, 3)) * sizes)
-    x = RNG.normal(size=(16, 4, 4, 3)).astype(np.float32)
+        model.get_layer(name).kernel.assign(rng.normal(size=(1, 1, 3, 3)) * sizes)
+    x = rng.normal(size=(16, 4, 4, 3)).astype(np.float32)
     quantized = quantize(model, samples=x)
     program = assert_exact(quantized, x)
     assert any(f is not None and f.frac.size > 1 for f in program.formats.values())
 
 
-def test_decision_7_formats_per_channel_survive_what_only_moves():
+def test_decision_7_formats_per_channel_survive_what_only_moves(rng):
     """Slices, repeated pixels and permutations carry a frac per channel with them."""
     image = keras.Input((6, 6, 3))
     x = layers.Conv2D(4, 3, padding="same", name="a")(image)
@@ -149,8 +147,8 @@ def test_decision_7_formats_per_channel_survive_what_only_moves():
     x = layers.Multiply()([layers.Cropping2D(1)(turned), gates])
     x = layers.Maximum()([x, x[..., ::-1]])
     model = keras.Model(image, layers.Conv2D(2, 1)(x))
-    model.get_layer("a").kernel.assign(RNG.normal(size=(3, 3, 3, 4)) * [0.1, 1.0, 9.0, 2.0])
-    samples = RNG.normal(size=(16, 6, 6, 3)).astype(np.float32)
+    model.get_layer("a").kernel.assign(rng.normal(size=(3, 3, 3, 4)) * [0.1, 1.0, 9.0, 2.0])
+    samples = rng.normal(size=(16, 6, 6, 3)).astype(np.float32)
     program = assert_exact(quantize(model, samples=samples), samples)
     moves = [layer for layer in program.layers if layer.spec.kind in ("slice", "upsample")]
     assert len(moves) == 4 and all(layer.output_format.frac.size > 1 for layer in moves)
@@ -179,7 +177,7 @@ def test_decision_11_gradients_stop_outside_the_range_and_ranges_move():
     assert as_numpy(layer.output_quantizer.log2_range)[0] > before[0]
 
 
-def test_decision_12_unequal_kernels_and_strides():
+def test_decision_12_unequal_kernels_and_strides(rng):
     model = keras.Sequential(
         [
             keras.Input((9, 7, 2)),
@@ -188,5 +186,5 @@ def test_decision_12_unequal_kernels_and_strides():
             layers.Conv2D(3, (2, 3), strides=(3, 2)),
         ]
     )
-    x = RNG.normal(size=(8, 9, 7, 2)).astype(np.float32)
+    x = rng.normal(size=(8, 9, 7, 2)).astype(np.float32)
     assert_exact(quantize(model, QuantizationParams(), x), x)

@@ -11,8 +11,6 @@ from quantkeras.calibration.filling import HEADROOM
 from quantkeras.errors import AccumulatorTooWide
 from quantkeras.params import QuantizationParams
 
-RNG = np.random.default_rng(5)
-
 
 def signal_to_noise(model, quantized, x):
     """In dB."""
@@ -36,11 +34,11 @@ def two_layers(scale=1.0):
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1e-3, 1e-3), (1.0, 1e6), (1e3, 1e6), (1e3, 1e-3)])
-def test_decision_2_no_range_is_too_small_or_too_large(scale, size):
+def test_decision_2_no_range_is_too_small_or_too_large(scale, size, rng):
     """Fractional bits are never clamped: the same bits are useful whatever the size."""
     model = two_layers(scale)
     model.layers[0].bias.assign(model.layers[0].bias * size)
-    x = (RNG.normal(size=(16, 6, 6, 8)) * size).astype(np.float32)
+    x = (rng.normal(size=(16, 6, 6, 8)) * size).astype(np.float32)
     quantized = quantize(model, samples=x)
     program = assert_exact(quantized, x, graph=False)
     integers = program.run_integers(x, keep="all")
@@ -52,10 +50,10 @@ def test_decision_2_no_range_is_too_small_or_too_large(scale, size):
 
 
 @pytest.mark.parametrize(("weight_bits", "bits"), [(16, 8), (8, 16)])
-def test_accumulators_beyond_float32(weight_bits, bits):
+def test_accumulators_beyond_float32(weight_bits, bits, rng):
     """Above 2**24, within 32 bits."""
     model = two_layers()
-    x = RNG.normal(size=(16, 6, 6, 8)).astype(np.float32)
+    x = rng.normal(size=(16, 6, 6, 8)).astype(np.float32)
     params = QuantizationParams(
         weight_bits=weight_bits,
         input_weight_bits=weight_bits,
@@ -69,8 +67,8 @@ def test_accumulators_beyond_float32(weight_bits, bits):
     assert signal_to_noise(model, quantized, x) > 35
 
 
-def test_accumulators_beyond_the_hardware_are_refused_all_at_once():
-    x = RNG.normal(size=(16, 6, 6, 8)).astype(np.float32)
+def test_accumulators_beyond_the_hardware_are_refused_all_at_once(rng):
+    x = rng.normal(size=(16, 6, 6, 8)).astype(np.float32)
     params = QuantizationParams(buffer_bits=16)
     with pytest.raises(AccumulatorTooWide, match=r"16 bits .*'conv2d\S* needs .*'dense\S* needs"):
         quantize(two_layers(), params, x)
@@ -85,7 +83,7 @@ def test_8_bits_that_need_a_wide_accumulator():
     np.testing.assert_allclose(program.predict(x), 4096 * 255.0, rtol=1e-2)
 
 
-def test_a_dead_channel_with_a_large_bias():
+def test_a_dead_channel_with_a_large_bias(rng):
     """A channel without weights keeps its bias, within 0.1 %, and harms no other channel."""
     model = two_layers()
     conv = model.layers[0]
@@ -93,27 +91,27 @@ def test_a_dead_channel_with_a_large_bias():
     kernel[..., 3], bias[3] = 0.0, 50.0
     kernel[..., 4], bias[4] = kernel[..., 4] * 1e-6, 40.0
     conv.set_weights([kernel, bias])
-    x = RNG.normal(size=(16, 6, 6, 8)).astype(np.float32)
+    x = rng.normal(size=(16, 6, 6, 8)).astype(np.float32)
     quantized = quantize(model, samples=x)
     assert_exact(quantized, x, graph=False)
     assert signal_to_noise(model, quantized, x) > 35
 
 
-def test_all_weights_zero():
+def test_all_weights_zero(rng):
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(4, kernel_initializer="zeros"), layers.Dense(2)]
     )
-    x = RNG.normal(size=(8, 5)).astype(np.float32)
+    x = rng.normal(size=(8, 5)).astype(np.float32)
     program = assert_exact(quantize(model, samples=x), x, graph=False)
     assert not program.predict(x).any()
 
 
-def test_channels_of_very_unlike_size_through_flatten():
+def test_channels_of_very_unlike_size_through_flatten(rng):
     """Decision 7: formats per channel follow the values."""
     sizes = np.array([0.5, 1.0, 4.0, 15.0], np.float32)
-    x = RNG.normal(size=(16, 3, 3, 4)).astype(np.float32) * sizes
+    x = rng.normal(size=(16, 3, 3, 4)).astype(np.float32) * sizes
     model = keras.Sequential([keras.Input((3, 3, 4)), layers.Flatten(), layers.Dense(4)])
-    kernel = RNG.normal(size=(36, 4)) / np.tile(sizes, 9)[:, None]
+    kernel = rng.normal(size=(36, 4)) / np.tile(sizes, 9)[:, None]
     model.layers[-1].kernel.assign(kernel)
     quantized = quantize(model, samples=x)
     assert_exact(quantized, x, graph=False)
@@ -124,14 +122,14 @@ def test_channels_of_very_unlike_size_through_flatten():
 
 
 @pytest.mark.parametrize(("bits", "smaller"), [(8, 14), (16, 7)])
-def test_adding_branches_of_very_unlike_size(bits, smaller):
+def test_adding_branches_of_very_unlike_size(bits, smaller, rng):
     """Aligning them takes more bits than float32 has."""
     a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
     y = layers.Add()([layers.Dense(4, name="fine")(a), layers.Dense(4, name="coarse")(b)])
     model = keras.Model([a, b], layers.Dense(2)(y))
     model.get_layer("fine").kernel.assign(np.eye(4) * 2.0**-smaller)
     model.get_layer("coarse").kernel.assign(np.eye(4) * 100)
-    x = [RNG.normal(size=(16, 4)).astype(np.float32) for _ in range(2)]
+    x = [rng.normal(size=(16, 4)).astype(np.float32) for _ in range(2)]
     params = QuantizationParams(output_bits=bits, activation_bits=bits)
     program = assert_exact(quantize(model, params, x), x)
     (add,) = (layer for layer in program.layers if layer.spec.kind == "add")

@@ -157,17 +157,12 @@ class LayerHarness:
         assert np.ptp(program.run_integers(self.feed(self.samples()))) > 1, "a trivial case"
 
     def test_exact_at_other_widths(self) -> None:
-        """In one model: making it takes longer than running it."""
-        layers, paths = [], []
+        branches = {}
         for weight_bits, bits, per_channel in self.widths:
             name = f"weights{weight_bits}_output{bits}_{'channel' if per_channel else 'tensor'}"
-            layers.append(self.quantized(weight_bits, bits, per_channel, "frozen", name))
-            paths.append(self.path(layers[-1], per_channel))
-        model = keras.Model([x for inputs, _ in paths for x in inputs], [y for _, y in paths])
-        for layer in layers:
-            self.randomize(layer)
-        arrays = self.samples() * len(layers)
-        assert_exact(calibrate(model, arrays), arrays, graph=False)
+            branches[name] = self, (weight_bits, bits, per_channel)
+        model, arrays = side_by_side(branches)
+        assert_exact(model, arrays, graph=False)
 
     def test_extreme_inputs(self) -> None:
         """Inputs far outside the calibrated range saturate, and nothing overflows."""
@@ -240,6 +235,33 @@ class LayerHarness:
         error = np.abs(found - wanted).max() / np.abs(wanted).max()
         assert error < self.tolerance
         assert_exact(model, x, graph=False)
+
+
+Branch = tuple[LayerHarness, tuple[int, int, bool]]
+
+
+def side_by_side(branches: Mapping[str, Branch]) -> tuple[Any, list[np.ndarray]]:
+    """One calibrated model with a branch per case and widths, and its inputs.
+
+    Making and calibrating a model takes longer than running it. Layers have the names given, so
+    that a failure says whose it is.
+    """
+    inputs: list[Any] = []
+    outputs: list[Any] = []
+    arrays: list[np.ndarray] = []
+    for name, (case, (weight_bits, bits, per_channel)) in branches.items():
+        layer = case.quantized(weight_bits, bits, per_channel, "frozen", name)
+        entering, leaving = case.path(layer, per_channel)
+        case.randomize(layer)
+        inputs += entering
+        outputs.append(leaving)
+        arrays += case.samples()
+    return calibrate(keras.Model(inputs, outputs), arrays), arrays
+
+
+def case_of(name: str, **attributes: Any) -> LayerHarness:
+    """A case that is no test class; its random numbers depend on the name."""
+    return type(name, (LayerHarness,), attributes)()
 
 
 @cache

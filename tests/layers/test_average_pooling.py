@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
-from harness import LayerHarness
+from harness import LayerHarness, case_of, side_by_side
 
 from quantkeras.layers import QuantizedAdd, QuantizedAveragePooling2D
 from quantkeras.numerics.windows import Pool, Window
@@ -29,13 +29,17 @@ class TestAddAveragePoolingSame(LayerHarness):
 @pytest.mark.parametrize("size", [(2, 2), (3, 3), (2, 5), (4, 1)])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_borders_of_every_parity(size, padding):
+    """Strides and maps of all sorts, each a branch of one model."""
+    cases = {}
     for strides, shape in itertools.product([(1, 1), (2, 3), (3, 2)], [(5, 6), (6, 5), (7, 7)]):
-        case = type(f"Case{size}{strides}{shape}{padding}", (LayerHarness,), {})()
-        type(case).layer, type(case).shapes = QuantizedAveragePooling2D, ((*shape, 2),)
         arguments = {"pool_size": size, "strides": strides, "padding": padding}
-        type(case).arguments = arguments
-        model, (x,) = case.model(), case.samples()
-        assert_exact(model, x, graph=False)
-        wanted = as_numpy(keras.layers.AveragePooling2D(**arguments)(x))
-        found = as_numpy(model.get_layer("layer").float_call(x))
-        np.testing.assert_allclose(found, wanted, rtol=2**-7, atol=1e-6)
+        name = "strides{}x{}_map{}x{}".format(*strides, *shape)
+        cases[name] = case_of(
+            name, layer=QuantizedAveragePooling2D, shapes=((*shape, 2),), arguments=arguments
+        )
+    model, arrays = side_by_side({name: (case, (8, 8, True)) for name, case in cases.items()})
+    assert_exact(model, arrays, graph=False)
+    for (name, case), x in zip(cases.items(), arrays, strict=True):
+        wanted = as_numpy(keras.layers.AveragePooling2D(**case.arguments)(x))
+        found = as_numpy(model.get_layer(name).float_call(x))
+        np.testing.assert_allclose(found, wanted, rtol=2**-7, atol=1e-6, err_msg=name)

@@ -1,10 +1,12 @@
 """Element-wise functions by table, alone and behind other layers: see harness.py."""
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
-from harness import LayerHarness, save
+from harness import LayerHarness, case_of, save, side_by_side
 from keras import ops
 
 from quantkeras.layers import (
@@ -168,6 +170,8 @@ CHOSEN = {
 }
 POSITIVE_ONLY = {"sqrt", "rsqrt", "log", "log1p", "log2", "log10", "reciprocal"}
 NAMES = sorted(FUNCTIONS.keys() - {"user"})
+#: Of another name in Keras; the reader's tests compare them.
+NAMED_OTHERWISE = {"hard_sigmoid_keras2", "gelu", "general_relu", "clip", "power", "threshold"}
 
 
 def attributes(name):
@@ -178,9 +182,14 @@ def function_case(name, positive):
     """A QuantizedActivation of that function; positive: its inputs are 0.5 and more."""
     attrs = attributes(name)
     unsigned = minimum_of(attrs, positive) >= 0
-    case = type(f"Case{name}", (LayerHarness,), {"layer": QuantizedActivation})()
-    type(case).function, type(case).rectified = attrs, unsigned
-    type(case).signed_inputs, type(case).table_signed = (not positive,), not positive
+    case = case_of(
+        f"Case{name}",
+        layer=QuantizedActivation,
+        function=attrs,
+        rectified=unsigned,
+        signed_inputs=(not positive,),
+        table_signed=not positive,
+    )
     if positive:
         type(case).samples = lambda self, count=6: [
             np.abs(x) + 0.5 for x in LayerHarness.samples(self, count)
@@ -188,19 +197,33 @@ def function_case(name, positive):
     return case
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_function_is_exact_and_means_what_keras_computes(name, tmp_path):
-    case = function_case(name, name in POSITIVE_ONLY)
-    (x,) = case.samples()
-    model = case.model()
-    program = assert_exact(model, x, graph=False)
-    assert np.ptp(program.run_integers(x)) > 1
+@cache
+def every_function():
+    """A model with a branch per function, its layers named after them, and its inputs."""
+    cases = {name: function_case(name, name in POSITIVE_ONLY) for name in NAMES}
+    return side_by_side({name: (case, (8, 8, True)) for name, case in cases.items()})
+
+
+def test_every_function_is_exact():
+    model, arrays = every_function()
+    program = assert_exact(model, arrays, graph=False)
+    for name, integers in program.run_integers(arrays, "all").items():
+        assert np.ptp(integers) > 1, name
+
+
+def test_every_function_is_saved_and_loaded(tmp_path):
+    model, arrays = every_function()
     save(model, tmp_path / "net.keras")
     loaded = keras.models.load_model(tmp_path / "net.keras", compile=False)
-    np.testing.assert_array_equal(as_numpy(loaded(x)), as_numpy(model(x)))
-    if name in ("hard_sigmoid_keras2", "gelu", "general_relu", "clip", "power", "threshold"):
-        return  # under another name in Keras; the reader's tests compare them
-    layer, direct = model.get_layer("layer"), getattr(keras.ops, name, None)
+    for name, found, wanted in zip(NAMES, loaded(arrays), model(arrays), strict=True):
+        np.testing.assert_array_equal(as_numpy(found), as_numpy(wanted), err_msg=name)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - NAMED_OTHERWISE))
+def test_every_function_means_what_keras_computes(name):
+    model, arrays = every_function()
+    layer, x = model.get_layer(name), arrays[NAMES.index(name)]
+    direct = getattr(keras.ops, name, None)
     direct = direct or getattr(keras.activations, name)
     if name == "leaky_relu":
         wanted = direct(x, negative_slope=0.2)
@@ -227,9 +250,9 @@ def test_a_registered_formula_is_what_the_table_holds():
     """In float64, where the Keras function has float32."""
     register_function("wobble", lambda x: x / (1 + np.exp(-1.7 * x)) + 0.1 * np.sin(3.0 * x))
     try:
-        case = type("Registered", (LayerHarness,), {"layer": QuantizedActivation})()
         user = UserFunction.of_keras("wobble", wobble)
-        type(case).function = {"function": "user", "user": user}
+        function = {"function": "user", "user": user}
+        case = case_of("Registered", layer=QuantizedActivation, function=function)
         model, (x,) = case.model(), case.samples()
         assert_exact(model, x, graph=False)
         clone = keras.models.clone_model(model)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
-from harness import LayerHarness
+from harness import LayerHarness, case_of, side_by_side
 
 from quantkeras.calibration import calibrate
 from quantkeras.layers import (
@@ -117,11 +117,19 @@ KINDS = (QuantizedSubtract, QuantizedMultiply, QuantizedMaximum, QuantizedMinimu
 @pytest.mark.parametrize("layer", KINDS)
 @pytest.mark.parametrize("signs", list(itertools.product([True, False], repeat=2)))
 def test_every_pair_of_signs_and_widths(layer, signs):
+    """The widths in one model."""
+    branches = {}
     for bits in ((8, 8), (2, 8), (6, 3), (16, 16)):
-        case = type(f"{layer.__name__}{signs}{bits}", (LayerHarness,), {})()
-        type(case).layer, type(case).shapes = layer, ((4, 3), (4, 3))
-        type(case).signed_inputs, type(case).input_bits = signs, bits
-        assert_exact(case.model(), case.feed(case.samples()), graph=False)
+        case = case_of(
+            f"{layer.__name__}{signs}{bits}",
+            layer=layer,
+            shapes=((4, 3), (4, 3)),
+            signed_inputs=signs,
+            input_bits=bits,
+        )
+        branches["bits{}_and_{}".format(*bits)] = case, (8, 8, True)
+    model, arrays = side_by_side(branches)
+    assert_exact(model, arrays, graph=False)
 
 
 @pytest.mark.parametrize("layer", KINDS)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
-from harness import LayerHarness
+from harness import LayerHarness, case_of, side_by_side
 
 from quantkeras.layers import QuantizedConv2DTranspose, QuantizedDepthwiseConv2DTranspose
 from quantkeras.numerics.windows import Pool, Window
@@ -92,30 +92,31 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("depthwise", [False, True], ids=["full", "depthwise"])
-def test_geometries_mean_what_the_stock_layers_compute_and_are_exact(geometry, depthwise):
-    kernel, strides, padding, extra, dilation = geometry
-    arguments = {
-        "kernel_size": kernel,
-        "strides": strides,
-        "padding": padding,
-        "output_padding": extra,
-        "dilation_rate": dilation,
-    }
-    case = type(f"Case{geometry}", (LayerHarness,), {"shapes": ((4, 5, 3),)})()
-    if depthwise:
-        type(case).layer, stock = QuantizedDepthwiseConv2DTranspose, DepthwiseConv2DTranspose
-    else:
-        type(case).layer, stock = QuantizedConv2DTranspose, keras.layers.Conv2DTranspose
-        arguments["filters"] = 4
-    type(case).arguments = arguments
-    model, (x,) = case.model(), case.samples()
-    layer, original = model.get_layer("layer"), stock(**arguments)
-    original.build(x.shape)
-    original.set_weights([layer.kernel, layer.bias])
-    wanted = as_numpy(original(x))
-    np.testing.assert_allclose(as_numpy(layer.float_call(x)), wanted, atol=1e-5)
-    assert layer.compute_output_shape((None, 4, 5, 3)) == (None, *wanted.shape[1:])
-    program = assert_exact(model, x, graph=False)
-    assert program.layers[0].output_shape == wanted.shape[1:]
+def test_geometries_mean_what_the_stock_layers_compute_and_are_exact(depthwise):
+    """Each a branch of one model."""
+    kind = QuantizedDepthwiseConv2DTranspose if depthwise else QuantizedConv2DTranspose
+    stock = DepthwiseConv2DTranspose if depthwise else keras.layers.Conv2DTranspose
+    cases = {}
+    for number, (kernel, strides, padding, extra, dilation) in enumerate(GEOMETRIES):
+        arguments = {
+            "kernel_size": kernel,
+            "strides": strides,
+            "padding": padding,
+            "output_padding": extra,
+            "dilation_rate": dilation,
+        }
+        name = f"geometry{number}"
+        arguments |= {} if depthwise else {"filters": 4}
+        cases[name] = case_of(name, layer=kind, shapes=((4, 5, 3),), arguments=arguments)
+    model, arrays = side_by_side({name: (case, (8, 8, True)) for name, case in cases.items()})
+    program = assert_exact(model, arrays, graph=False)
+    for (name, case), x in zip(cases.items(), arrays, strict=True):
+        layer, original = model.get_layer(name), stock(**case.arguments)
+        original.build(x.shape)
+        original.set_weights([layer.kernel, layer.bias])
+        wanted = as_numpy(original(x))
+        found = as_numpy(layer.float_call(x))
+        np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"{case.arguments}")
+        assert layer.compute_output_shape((None, 4, 5, 3)) == (None, *wanted.shape[1:]), name
+        assert program[name].output_shape == wanted.shape[1:], name

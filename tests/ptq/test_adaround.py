@@ -17,8 +17,7 @@ from quantkeras.ptq.blocks import blocks_of
 from quantkeras.ptq.linear_rows import as_kernel, as_matrices, sampled_rows
 from quantkeras.ptq.walk import Walk, quantized_graph
 
-RNG = np.random.default_rng(6)
-X = RNG.normal(size=(48, 8, 8, 4)).astype(np.float32)
+X = np.random.default_rng(6).normal(size=(48, 8, 8, 4)).astype(np.float32)
 LOW = QuantizationParams(
     weight_bits=3, input_weight_bits=3, activation_bits=4, weight_range="mse", observer="mse"
 )
@@ -84,7 +83,7 @@ def test_it_survives_saving_and_can_be_trained(rounded, tmp_path):
     assert_exact(loaded, X[:4])
 
 
-def test_rows_times_matrices_are_the_layer(rounded):
+def test_rows_times_matrices_are_the_layer(rounded, rng):
     generator = np.random.default_rng(1)
     with Walk(quantize(rounded[0], LOW, X), X, 6) as walk:
         for step in walk:
@@ -92,7 +91,7 @@ def test_rows_times_matrices_are_the_layer(rounded):
             matrices = as_matrices(layer, layer.kernel)
             np.testing.assert_array_equal(as_kernel(layer, matrices), as_numpy(layer.kernel))
             bias = 0 if layer.bias is None else as_numpy(layer.bias)
-            step.inputs[...] = RNG.normal(size=step.inputs.shape)
+            step.inputs[...] = rng.normal(size=step.inputs.shape)
             exact = walk._run(lambda x, a=layer: walk._core(a, x), [step.inputs])
             step.target[...] = exact - bias
             for x, y, part in sampled_rows(step, 60, generator):
@@ -120,14 +119,14 @@ def test_blocks_are_reconstructed_and_never_get_worse():
     assert_exact(quantized, X[:8])
 
 
-def test_several_inputs_and_outputs_and_shared_layers():
+def test_several_inputs_and_outputs_and_shared_layers(rng):
     keras.utils.set_random_seed(0)
     a, b = keras.Input((6, 6, 3), name="a"), keras.Input((6, 6, 3), name="b")
     twice = layers.Conv2D(3, 3, padding="same", name="twice")
     joined = layers.Add()([twice(a), twice(b)])
     x = layers.Conv2D(4, 1, activation="relu", name="alone")(joined)
     model = keras.Model([a, b], [layers.Conv2D(2, 1)(x), layers.Conv2D(3, 1)(x)])
-    samples = {name: RNG.normal(size=(16, 6, 6, 3)).astype(np.float32) for name in "ab"}
+    samples = {name: rng.normal(size=(16, 6, 6, 3)).astype(np.float32) for name in "ab"}
     quantized = quantize(model, LOW, samples)
     report = round_adaptively(quantized, samples, iterations=20)
     reasons = [entry.reason for entry in report.layers]

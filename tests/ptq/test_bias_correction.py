@@ -15,8 +15,7 @@ from quantkeras.ptq import bias_correction, correct_bias
 from quantkeras.ptq.absorb import Moments
 from quantkeras.ptq.expectations import rectified
 
-RNG = np.random.default_rng(6)
-X = RNG.normal(size=(64, 8, 8, 3)).astype(np.float32)
+X = np.random.default_rng(6).normal(size=(64, 8, 8, 3)).astype(np.float32)
 FOUR_BITS = QuantizationParams(weight_bits=3, input_weight_bits=3, weight_range="mse")
 
 

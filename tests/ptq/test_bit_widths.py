@@ -13,8 +13,7 @@ from quantkeras.ptq.bit_widths import Choice, _useful
 from quantkeras.ptq.scores import agreement
 from quantkeras.runtime.costs import program_costs
 
-RNG = np.random.default_rng(6)
-X = RNG.normal(size=(64, 6, 6, 3)).astype(np.float32)
+X = np.random.default_rng(6).normal(size=(64, 6, 6, 3)).astype(np.float32)
 WIDTHS = ((2, 3), (4, 4), (8, 8))
 
 

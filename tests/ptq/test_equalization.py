@@ -16,8 +16,7 @@ from quantkeras.ptq.links import find_links, input_range, magnitudes, output_ran
 from sanitize import evaluate, sanitize_graph
 from sanitize.keras_io import read_keras, write_keras
 
-RNG = np.random.default_rng(3)
-X = RNG.normal(size=(6, 8, 8, 3)).astype(np.float32)
+X = np.random.default_rng(3).normal(size=(6, 8, 8, 3)).astype(np.float32)
 
 
 def unbalanced(model, octaves=4.0):

@@ -8,8 +8,6 @@ import pytest
 from quantkeras.ptq.lattice import descend, in_sequence, nearest, search
 from quantkeras.ptq.least_squares import Problem, RowSums, pose
 
-RNG = np.random.default_rng(2)
-
 
 def problem(k, o, groups=1, seed=0):
     rng = np.random.default_rng(seed)
@@ -59,8 +57,8 @@ def summed(x, y, pieces):
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
-def test_sums_are_moments_however_they_are_cut(pieces):
-    x, y = RNG.normal(100, 1, size=(90, 5)), RNG.normal(-40, 2, size=(90, 3))
+def test_sums_are_moments_however_they_are_cut(pieces, rng):
+    x, y = rng.normal(100, 1, size=(90, 5)), rng.normal(-40, 2, size=(90, 3))
     sums = summed(x, y, pieces)
     (mean_x, mean_y), (h, c) = sums.means(), sums.products(True)
     np.testing.assert_allclose(mean_x[0], x.mean(axis=0), rtol=1e-6)
@@ -73,9 +71,9 @@ def test_sums_are_moments_however_they_are_cut(pieces):
     np.testing.assert_allclose(c[0], x.T @ y / 90, rtol=1e-6)
 
 
-def test_weights_leave_the_float_ones_only_for_a_reason():
-    weights = RNG.normal(size=(6, 4))
-    clean = RNG.normal(size=(400, 6))
+def test_weights_leave_the_float_ones_only_for_a_reason(rng):
+    weights = rng.normal(size=(6, 4))
+    clean = rng.normal(size=(400, 6))
     halved = clean / 2  # what the layer really gets
     parts = [summed(halved[i::2], clean[i::2] @ weights, 3) for i in (0, 1)]
     followed = pose(tuple(parts), weights[None], centred=True)
@@ -83,17 +81,17 @@ def test_weights_leave_the_float_ones_only_for_a_reason():
     np.testing.assert_allclose(followed.best[0], 2 * weights, rtol=0.05)
     # Too few samples, and nothing but noise to fit: what is held out says so.
     few = clean[:12]
-    parts = [summed(few[i::2], few[i::2] @ weights + RNG.normal(size=(6, 4)), 1) for i in (0, 1)]
+    parts = [summed(few[i::2], few[i::2] @ weights + rng.normal(size=(6, 4)), 1) for i in (0, 1)]
     stayed = pose(tuple(parts), weights[None], centred=True)
     assert stayed.penalty >= 1.0
     alone = pose((parts[0], RowSums(1, 6, 4)), weights[None], centred=True)
     assert alone.penalty == 1.0
 
 
-def test_inputs_that_are_always_zero_do_no_harm():
+def test_inputs_that_are_always_zero_do_no_harm(rng):
     x = np.zeros((20, 3))
     sums = summed(x, np.ones((20, 2)), 1)
-    weights = RNG.normal(size=(1, 3, 2))
+    weights = rng.normal(size=(1, 3, 2))
     posed = pose((sums, sums), weights, centred=True)
     step = np.full((1, 1, 2), 0.3)
     np.testing.assert_array_equal(search(posed, step, 7, 5), nearest(weights, step, 7))

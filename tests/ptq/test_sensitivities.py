@@ -11,8 +11,7 @@ from quantkeras.api import quantize
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import WeightedLayer
 
-RNG = np.random.default_rng(6)
-X = RNG.normal(size=(40, 8, 8, 3)).astype(np.float32)
+X = np.random.default_rng(6).normal(size=(40, 8, 8, 3)).astype(np.float32)
 BITS = QuantizationParams(weight_bits=4, activation_bits=4)
 
 

@@ -21,8 +21,7 @@ from quantkeras import (
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import WeightedLayer
 
-RNG = np.random.default_rng(3)
-X = RNG.normal(size=(48, 6, 6, 3)).astype("float32")
+X = np.random.default_rng(3).normal(size=(48, 6, 6, 3)).astype("float32")
 Y = X.mean((1, 2)).argmax(-1)
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

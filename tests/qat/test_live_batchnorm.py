@@ -16,8 +16,7 @@ from quantkeras.errors import QuantizationError
 from quantkeras.layers import LiveBatchNorm
 from quantkeras.qat.batchnorm import live_layers
 
-RNG = np.random.default_rng(3)
-X = RNG.normal(size=(64, 8, 8, 3)).astype("float32")
+X = np.random.default_rng(3).normal(size=(64, 8, 8, 3)).astype("float32")
 Y = X.mean((1, 2)).argmax(-1)
 LABELS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -173,7 +172,7 @@ def test_the_damping_loss_sees_the_folded_kernel() -> None:
     assert found > 0
 
 
-def test_misuse_is_refused() -> None:
+def test_misuse_is_refused(rng: np.random.Generator) -> None:
     model = _quantized()
     live = qk.live_batchnorm(model, X)
     with pytest.raises(QuantizationError, match="live batch normalizations already"):
@@ -188,6 +187,6 @@ def test_misuse_is_refused() -> None:
         qk.retrain(model, X, Y, batchnorm="warm")
     inputs = keras.Input((5,))
     dense = keras.Model(inputs, keras.layers.Dense(2)(inputs))
-    samples = RNG.normal(size=(16, 5)).astype("float32")
+    samples = rng.normal(size=(16, 5)).astype("float32")
     with pytest.raises(QuantizationError, match="no convolution"):
         qk.live_batchnorm(qk.quantize(dense, samples=samples), samples)

@@ -12,8 +12,7 @@ import quantkeras
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import Dequantizer, InputQuantizer, OutputQuantizer, QuantizedDense
 
-RNG = np.random.default_rng(7)
-X = RNG.normal(size=(64, 8, 8, 3)).astype("float32")
+X = np.random.default_rng(7).normal(size=(64, 8, 8, 3)).astype("float32")
 Y = X.mean((1, 2)).argmax(-1)  # something that the network can learn
 
 
@@ -111,15 +110,15 @@ def _dense(mode: str, output: OutputQuantizer | None) -> tuple[keras.Model, Quan
     layer = QuantizedDense(3, use_bias=False, output_quantizer=output, name="dense")
     layer.weight_quantizer.range_mode = mode
     model = keras.Model(inputs, Dequantizer()(layer(x)))
-    layer.kernel.assign(RNG.normal(size=(5, 3)).astype("float32"))
+    layer.kernel.assign(np.random.default_rng(7).normal(size=(5, 3)).astype("float32"))
     layer.fit_weights()
     return model, layer
 
 
-def test_the_gradient_of_a_weight_step_is_that_of_lsq() -> None:
+def test_the_gradient_of_a_weight_step_is_that_of_lsq(rng: np.random.Generator) -> None:
     """dy/ds = sum x (round(w/s) - w/s), times 1/sqrt(N qmax) (arXiv:1902.08153, eq. 3)."""
     model, layer = _dense("learned", None)
-    x = (RNG.integers(-100, 100, size=(2, 5)) / 128).astype("float32")
+    x = (rng.integers(-100, 100, size=(2, 5)) / 128).astype("float32")
     with tf.GradientTape() as tape:
         y = tf.reduce_sum(model(x, training=True))
     gradient = tape.gradient(y, layer.weight_quantizer.factor.value)
@@ -159,11 +158,11 @@ def test_set_ranges_refuses_what_it_cannot_do() -> None:
         quantkeras.set_ranges(plain, "learned")
 
 
-def test_accumulators_wider_than_the_hardware_are_all_named() -> None:
+def test_accumulators_wider_than_the_hardware_are_all_named(rng: np.random.Generator) -> None:
     inputs = keras.Input((600,))
     x = keras.layers.Dense(8, activation="relu", name="wide_one")(inputs)
     model = keras.Model(inputs, keras.layers.Dense(4, name="narrow_one")(x))
-    samples = RNG.normal(size=(32, 600)).astype("float32")
+    samples = rng.normal(size=(32, 600)).astype("float32")
     params = quantkeras.QuantizationParams(buffer_bits=20)
     with pytest.raises(QuantizationError, match=r"20 bits.*'wide_one' needs 2\d"):
         quantkeras.quantize(model, params, samples)
