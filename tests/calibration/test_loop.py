@@ -28,7 +28,7 @@ def test_the_float_meaning_is_the_float_model():
     """Filling ranges moves factors between layers and changes no function."""
     model = network()
     quantized = quantize(model, samples=X)
-    wanted, found = model.predict(X, verbose=0), float_view(quantized).predict(X, verbose=0)
+    wanted, found = as_numpy(model(X)), as_numpy(float_view(quantized)(X))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
@@ -36,7 +36,7 @@ def test_ranges_hold_what_was_seen():
     quantized = quantize(network(), samples=X)
     for name in ("a", "b", "sum"):
         layer = quantized.get_layer(name)
-        values = float_view(quantized, [name]).predict(X, verbose=0)
+        values = as_numpy(float_view(quantized, [name])(X))
         values = values[0] if isinstance(values, list) else values
         quantizer = layer.output_quantizer
         limit = as_numpy(quantizer.lsb()) * (quantizer.qmax + 1)
@@ -86,9 +86,9 @@ def test_calibrating_again_follows_new_data():
 
 def test_calibrating_twice_on_the_same_data_changes_next_to_nothing():
     quantized = quantize(network(), samples=X)
-    before = quantized.predict(X, verbose=0)
+    before = as_numpy(quantized(X))
     calibrate(quantized, X)
-    after = quantized.predict(X, verbose=0)
+    after = as_numpy(quantized(X))
     assert np.abs(after - before).max() < 0.05 * np.abs(before).max()
 
 

@@ -46,14 +46,14 @@ def settle(model):
     """The running statistics become those of X."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            before = keras.Model(model.inputs, layer.input).predict(X, verbose=0)
+            before = as_numpy(keras.Model(model.inputs, layer.input)(X))
             rows = before.reshape(-1, before.shape[-1])
             weights = layer.get_weights()
             layer.set_weights([*weights[:2], rows.mean(axis=0), rows.var(axis=0)])
 
 
 def errors(model, quantized):
-    wanted, found = (m.predict(X, verbose=0) for m in (model, quantized))
+    wanted, found = (as_numpy(m(X)) for m in (model, quantized))
     gap = found - wanted
     return float(np.abs(gap.mean(axis=0)).max()), float((gap**2).mean())
 

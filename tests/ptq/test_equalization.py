@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from exactness import assert_exact
+from exactness import as_numpy, assert_exact
 from keras import layers
 
 from quantkeras import QuantizationParams, mixed_precision
@@ -101,7 +101,7 @@ NETWORKS = {
 def test_the_function_is_unchanged_and_the_ranges_are_equal(name):
     model = NETWORKS[name]()
     equalized = equalize(model)
-    wanted, found = (m.predict(X * 3, verbose=0) for m in (model, equalized))
+    wanted, found = (as_numpy(m(X * 3)) for m in (model, equalized))
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
     graph, _ = sanitize_graph(read_keras(model))
     _, report = equalize_graph(graph)
@@ -124,7 +124,7 @@ def test_a_triple_has_the_closed_form_of_the_paper():
 
 def test_a_clip_stays_a_clip_per_channel_in_one_hardware_layer():
     model = NETWORKS["relu6"]()
-    inside = keras.Model(model.inputs, model.layers[1].output).predict(X * 3, verbose=0)
+    inside = as_numpy(keras.Model(model.inputs, model.layers[1].output)(X * 3))
     assert inside.max() == 6.0  # the clip matters
     equalized = equalize(model)
     quantized = quantize(equalized, samples=X * 3)
@@ -163,14 +163,14 @@ def high_bias(padding="valid", *between):
     weights[0], weights[1] = np.array([0.4, 0.5, 0.3, 0.2]), np.array([9.0, 12.0, 0.1, 7.0])
     weights[2:] = [np.zeros(4), np.ones(4)]
     norm.set_weights(weights)
-    x = keras.Model(model.inputs, model.layers[0].output).predict(X, verbose=0)
+    x = as_numpy(keras.Model(model.inputs, model.layers[0].output)(X))
     norm.set_weights([*weights[:2], x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))])
     return model
 
 
 def test_high_biases_are_absorbed():
     model = high_bias()
-    values = keras.Model(model.inputs, model.layers[1].output).predict(X, verbose=0)
+    values = as_numpy(keras.Model(model.inputs, model.layers[1].output)(X))
     bound = np.maximum(0, np.array([9.0, 12.0, 0.1, 7.0]) - 3 * np.array([0.4, 0.5, 0.3, 0.2]))
     equalized = equalize(model, absorb_bias=True)
     raw = read_keras(model)
@@ -187,7 +187,7 @@ def test_high_biases_are_absorbed():
     touched = touched[:, 1:-1, 1:-1]
     gap = np.abs(found - wanted)[~touched]
     assert gap.max() < 1e-5 * np.abs(wanted).max()
-    np.testing.assert_allclose(equalized.predict(X, verbose=0), found, atol=1e-3)
+    np.testing.assert_allclose(as_numpy(equalized(X)), found, atol=1e-3)
     assert_exact(quantize(equalized, samples=X), X, graph=False)
 
 
@@ -241,7 +241,7 @@ def test_dead_channels_are_left_alone():
     kernel, bias = first.get_weights()
     kernel[..., 1], kernel[..., 2] = 0.0, 1e-12
     first.set_weights([kernel, bias])
-    wanted, found = (m.predict(X, verbose=0) for m in (model, equalize(model)))
+    wanted, found = (as_numpy(m(X)) for m in (model, equalize(model)))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
@@ -277,9 +277,9 @@ def test_an_onnx_convolution_without_group_attribute_is_one(tmp_path):
     assert sum(not link.reason for link in report.links) == 2
     assert max(link.after for link in report.links) < 1.01
     x = rng.normal(size=(2, *graph[graph.inputs[0]].shape)).astype(np.float32)
-    wanted, found = (m.predict(x, verbose=0) for m in (write_keras(graph), write_keras(equalized)))
+    wanted, found = (as_numpy(m(x)) for m in (write_keras(graph), write_keras(equalized)))
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
-    found = equalize(model).predict(x, verbose=0)
+    found = as_numpy(equalize(model)(x))
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
     params = mixed_precision(model, x, 0.7, widths=((4, 8), (8, 8)))
     assert {o.weight_bits for o in params.overrides} == {4, 8}
@@ -300,7 +300,7 @@ def test_a_depthwise_network_is_saved():
     unequal = write_keras(graph)
 
     def accuracy(model):
-        return 100 * float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y))
+        return 100 * float(np.mean(as_numpy(model(x)).argmax(axis=1) == y))
 
     params = QuantizationParams(weight_bits=4, weight_range="mse")
     calibration = images[:128].astype(np.float32)

@@ -28,7 +28,7 @@ def models():
 
 
 def noise(model, quantized):
-    a, b = (m.predict(X, verbose=0) for m in (model, quantized))
+    a, b = (as_numpy(m(X)) for m in (model, quantized))
     return float(np.mean((a - b) ** 2))
 
 
@@ -82,7 +82,7 @@ def test_noise_adds_up(models):
 
 def test_a_metric_of_the_user_orders_them(models):
     model, quantized = models
-    labels = model.predict(X, verbose=0).argmax(axis=1)
+    labels = as_numpy(model(X)).argmax(axis=1)
     report = sensitivity(quantized, X, metric=lambda y: float(np.mean(y.argmax(axis=1) == labels)))
     scores = [entry.score for entry in report.layers]
     assert scores == sorted(scores) and 0 <= report.quantized.score <= 1
