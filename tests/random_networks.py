@@ -7,14 +7,21 @@ larger than its map, nothing of the same shape to add) is left out.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from hypothesis import assume, note
 from hypothesis import strategies as st
 from keras import layers
 from network_steps import MERGES, STEPS, Choices
+
+from quantkeras import QuantizationParams, quantize
+from quantkeras.errors import AccumulatorTooWide, QuantizationError
 
 TAILS: dict[str, list[Any]] = {
     "map": [],
@@ -157,3 +164,38 @@ WIDTHS = {
     "input_bits": st.sampled_from([4, 8, 8, 16]),
     "scale_bits": st.sampled_from([1, 4, 8, 8, 16]),
 }
+
+
+@dataclass
+class Attempts:
+    """Quantizes drawn networks and counts those that cannot be: they are no examples."""
+
+    quantized: int = 0
+    refused: int = 0
+
+    def quantize(
+        self, network: Network, params: QuantizationParams
+    ) -> tuple[Any, Any, list[np.ndarray]]:
+        """The float model, the quantized one, and its samples in the order of its inputs."""
+        note(f"{network}\n{params}")
+        model, samples = network.build(), network.samples()
+        with warnings.catch_warnings():
+            # What no rule could fold, or a slope per position: the rest is still integer.
+            warnings.filterwarnings("ignore", message=r".*stay float")
+            try:
+                quantized = quantize(model, params, samples if len(samples) > 1 else samples[0])
+            except QuantizationError as error:
+                # 16 bits everywhere are refused as they should be.
+                assert isinstance(error, AccumulatorTooWide) or "nothing in model" in str(error)
+                self.refused += 1
+                assume(False)
+        self.quantized += 1
+        return model, quantized, samples
+
+
+@contextmanager
+def mostly_quantized(share: float = 0.75) -> Iterator[Attempts]:
+    """A property test that says nothing of most networks fails."""
+    attempts = Attempts()
+    yield attempts
+    assert attempts.quantized >= share * (attempts.quantized + attempts.refused) - 1, attempts

@@ -2,130 +2,94 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import Phase, given, note, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx_running import LEVELS, assert_equals_program, channels_first, run_onnx
-from random_networks import WIDTHS, Network, networks
+from random_networks import WIDTHS, Network, mostly_quantized, networks
+from strategies import examples
+from value_running import assert_layers_within_one
 
 from model_zoo import resnet8
 from model_zoo.demo_data import cifar10_demo
 from quantkeras import QuantizationParams, convert, export_onnx, quantize
-from quantkeras.errors import AccumulatorTooWide, QuantizationError
+from quantkeras.runtime import Program
 
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-
-PARAMS = st.builds(
-    QuantizationParams,
-    **WIDTHS,
-)
+PARAMS = st.builds(QuantizationParams, **WIDTHS)
 
 
-def quantized_network(network: Network, params: QuantizationParams) -> Any:
-    """The quantized model and its samples; None where nothing can be quantized."""
-    samples = network.samples()
-    feed = samples if len(samples) > 1 else samples[0]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*stay float")
-        try:
-            return quantize(network.build(), params, feed), samples
-        except AccumulatorTooWide:
-            return None
-        except QuantizationError as error:
-            assert "nothing in model" in str(error)
-            return None
+def test_random_networks() -> None:
+    with mostly_quantized() as attempts:
+
+        @examples(6, 150)
+        @given(networks(), PARAMS)
+        def run(network: Network, params: QuantizationParams) -> None:
+            _, quantized, samples = attempts.quantize(network, params)
+            program = convert(quantized)
+            inputs = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
+            assert_equals_program(program, inputs, ("DISABLE_ALL", "ENABLE_ALL"))
+
+        run()
 
 
-def check(network: Network, params: QuantizationParams) -> None:
-    note(f"{network}\n{params}")
-    found = quantized_network(network, params)
-    if found is None:
-        return
-    program, samples = convert(found[0]), found[1]
-    inputs = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
-    assert_equals_program(program, inputs, ("DISABLE_ALL", "ENABLE_ALL"))
-
-
-@settings(max_examples=10, phases=PHASES)
-@given(networks(), PARAMS)
-def test_random_networks(network: Network, params: QuantizationParams) -> None:
-    check(network, params)
-
-
-@pytest.mark.slow
-@settings(max_examples=150, phases=PHASES)
-@given(networks(), PARAMS)
-def test_many_random_networks(network: Network, params: QuantizationParams) -> None:
-    check(network, params)
-
-
-def check_models(network: Network, params: QuantizationParams) -> None:
+def test_random_models_with_their_tails() -> None:
     """With its float tail, an exported model gives what the Keras model gives."""
-    note(f"{network}\n{params}")
-    found = quantized_network(network, params)
-    if found is None:
-        return
-    model, samples = found
-    exported = export_onnx(model)
-    names = [entry.name for entry in exported.graph.input]
-    outputs = list(run_onnx(exported, dict(zip(names, samples, strict=True))).values())
-    feed = samples if len(samples) > 1 else samples[0]
-    wanted = [np.asarray(y) for y in keras.tree.flatten(model(feed, training=False))]
-    assert len(outputs) == len(wanted)
-    for a, b in zip(outputs, wanted, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4 * max(1.0, float(abs(b).max())))
+    with mostly_quantized() as attempts:
+
+        @examples(4, 60)
+        @given(networks(), PARAMS)
+        def run(network: Network, params: QuantizationParams) -> None:
+            _, model, samples = attempts.quantize(network, params)
+            exported = export_onnx(model)
+            names = [entry.name for entry in exported.graph.input]
+            outputs = list(run_onnx(exported, dict(zip(names, samples, strict=True))).values())
+            feed = samples if len(samples) > 1 else samples[0]
+            wanted = [np.asarray(y) for y in keras.tree.flatten(model(feed, training=False))]
+            assert len(outputs) == len(wanted)
+            for a, b in zip(outputs, wanted, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-4 * max(1.0, float(abs(b).max())))
+
+        run()
 
 
-@pytest.mark.slow
-@settings(max_examples=60, phases=PHASES)
-@given(networks(), PARAMS)
-def test_random_models_with_their_tails(network: Network, params: QuantizationParams) -> None:
-    check_models(network, params)
-
-
-def check_values(network: Network, params: QuantizationParams) -> None:
-    """onnxruntime takes the other forms, and they are near: rounding differs, step by step."""
-    note(f"{network}\n{params}")
-    found = quantized_network(network, params)
-    if found is None:
-        return
-    program, samples = convert(found[0]), found[1]
-    feeds = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
-    wanted = program.predict(samples if len(samples) > 1 else samples[0], as_dict=True)
-    for form in ("qdq", "qoperator", "encodings"):
-        outputs = run_onnx(export_onnx(program, format=form), feeds)
-        for name, values in wanted.items():
-            assert outputs[name].shape == values.shape
-            gap = abs(outputs[name] - values)
-            assert gap.mean() <= 0.05 * max(abs(values).max(), 1e-3), (form, name)
-
-
-@settings(max_examples=8, phases=PHASES)
-@given(networks(5), st.builds(QuantizationParams, per_tensor_activations=st.booleans()))
-def test_other_forms_of_random_networks(network: Network, params: QuantizationParams) -> None:
-    check_values(network, params)
-
-
-@pytest.mark.slow
-@settings(max_examples=100, phases=PHASES)
-@given(
-    networks(),
-    st.builds(
+def test_other_forms_of_random_networks() -> None:
+    """onnxruntime takes the other forms, and each layer is within one step."""
+    widths = st.sampled_from([8, 8, 16])
+    params_drawn = st.builds(
         QuantizationParams,
         per_tensor_activations=st.booleans(),
-        weight_bits=st.sampled_from([8, 16]),
-        activation_bits=st.sampled_from([8, 16]),
-        output_bits=st.sampled_from([8, 16]),
-    ),
-)
-def test_other_forms_of_many_random_networks(network: Network, params: QuantizationParams) -> None:
-    check_values(network, params)
+        weight_bits=widths,
+        activation_bits=widths,
+        output_bits=widths,
+    )
+    with mostly_quantized() as attempts:
+
+        @examples(5, 100)
+        @given(networks(), params_drawn)
+        def run(network: Network, params: QuantizationParams) -> None:
+            _, quantized, samples = attempts.quantize(network, params)
+            program = convert(quantized)
+            feeds = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
+            for form in ("qdq", "qoperator"):
+                assert_layers_within_one(program, feeds, form)
+            check_encodings(program, feeds)
+
+        run()
+
+
+def check_encodings(program: Program, feeds: dict[str, np.ndarray]) -> None:
+    """The float model of the encodings has no rounding: the integers approximate it."""
+    wanted = program.predict(feeds, as_dict=True)
+    outputs = run_onnx(export_onnx(program, format="encodings"), feeds)
+    for name, values in wanted.items():
+        assert outputs[name].shape == values.shape
+        gap = abs(outputs[name] - values)
+        assert gap.mean() <= 0.05 * max(abs(values).max(), 1e-3), name
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Programs of one layer in the value forms, against their integers, which may differ by one."""
+"""The value forms against the program: each layer, on what it is given, may differ by one step."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from onnx_running import channels_first, channels_last, metadata, run_onnx
+from onnx_running import channels_first, channels_last, metadata, run_onnx, with_all_integers
 
 from quantkeras.export import export_onnx
+from quantkeras.export.value_form import limits_of
+from quantkeras.export.value_types import Limits, zero_point
 from quantkeras.numerics import Format
-from quantkeras.runtime import Program
+from quantkeras.runtime import Program, ProgramInput
 
 FLOAT32_ERROR = 2.0**-20
 """Relative to the largest number formed: what sums in float32 may lose."""
@@ -33,28 +35,71 @@ def assert_within_one(program: Program, inputs: dict[str, np.ndarray], **options
     """The values of the output are those of its integers, or of neighbours; returns the model."""
     (layer,) = program.layers
     model = export_onnx(program, **options)
-    integers = program.run_integers(inputs, "all", engine="reference")[layer.name]
-    wanted = layer.dequantize(integers)
     feeds = {name: np.ascontiguousarray(x, np.float32) for name, x in inputs.items()}
     first = options.get("input_layout") == "nchw"
     if first:
         feeds = {name: np.ascontiguousarray(channels_first(x)) for name, x in feeds.items()}
     found = run_onnx(model, feeds)[layer.name]
-    found = channels_last(found) if first else found
-    assert found.shape == wanted.shape
     assert metadata(model)["form"] == options["format"]
+    assert_values_within_one(program, inputs, channels_last(found) if first else found)
+    return model
+
+
+def assert_layers_within_one(program: Program, inputs: dict[str, np.ndarray], form: str) -> None:
+    """Each layer of a network, on what the layers before it gave in the same form.
+
+    What one layer rounds otherwise, the next ones carry on: only layer by layer is there a bound.
+    """
+    model = export_onnx(program, format=form)
+    feeds = {name: np.ascontiguousarray(x, np.float32) for name, x in inputs.items()}
+    found = run_onnx(with_all_integers(model), feeds, "ENABLE_BASIC")
+    known: dict[str, ProgramInput] = {}
+    values: dict[str, np.ndarray] = {}
+    described = metadata(model)
+    for entry, said in zip(program.inputs, described["inputs"], strict=True):
+        known[entry.name] = ProgramInput(entry.name, entry.shape, entry.format)
+        limits = Limits(entry.format.qmin, entry.format.qmax)
+        values[entry.name] = _held(found[said["tensor"]], limits, entry.format.lsb)
+    for layer, said in zip(program.layers, described["layers"], strict=True):
+        lsb = layer.output_scale if layer.output_format is None else layer.output_format.lsb
+        values[layer.name] = _held(found[said["tensor"]], limits_of(layer), lsb)
+        alone = Program(
+            tuple(known[name] for name in dict.fromkeys(layer.inputs)), (layer,), (layer.name,)
+        )
+        given = {name: values[name] for name in layer.inputs}
+        assert_values_within_one(alone, given, values[layer.name])
+        if layer.output_format is not None:
+            known[layer.name] = ProgramInput(layer.name, layer.output_shape, layer.output_format)
+
+
+def _held(tensor: np.ndarray, limits: Limits | None, lsb: Any) -> np.ndarray:
+    """The values behind a tensor of the graph: integers with a zero point, or floats."""
+    if tensor.dtype.kind != "f":
+        integers = tensor.astype(np.float64) - zero_point(tensor.dtype, limits)
+        return channels_last(integers) * lsb
+    return channels_last(tensor)
+
+
+def assert_values_within_one(
+    program: Program, inputs: dict[str, np.ndarray], found: np.ndarray
+) -> None:
+    """found: the output of a program of one layer, channels last."""
+    (layer,) = program.layers
+    integers = program.run_integers(inputs, "all", engine="reference")[layer.name]
+    wanted = layer.dequantize(integers)
+    assert found.shape == wanted.shape, layer.name
     allowed = np.ones(wanted.shape)
     if layer.output_format is None and layer.params.scale is None:
         allowed = allowed * 0
     if layer.params.table is not None:
         lowest, highest = neighbours(layer.params.table, integers, program, inputs)
-        assert ((found >= lowest - 1e-3) & (found <= highest + 1e-3)).all()
-        return model
+        units = found if layer.output_format is None else found / layer.output_format.lsb
+        assert ((units >= lowest - 1e-3) & (units <= highest + 1e-3)).all(), layer.name
+        return
     step = 1.0 if layer.output_format is None else layer.output_format.lsb
     np.testing.assert_array_less(
-        abs(found - wanted) / step, allowed + slack(program, inputs) + 1e-6
+        abs(found - wanted) / step, allowed + slack(program, inputs) + 1e-6, err_msg=layer.name
     )
-    return model
 
 
 def neighbours(
@@ -62,7 +107,8 @@ def neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and largest entries at the index of each element and beside it."""
     (layer,) = program.layers
-    plain = replace(layer, params=replace(layer.params, table=None))
+    bare_params = replace(layer.params, table=None)
+    plain = replace(layer, params=bare_params, output_format=None, output_scale=np.float32(1))
     bare = Program(program.inputs, (plain,), program.outputs)
     index = bare.run_integers(inputs, "all", engine="reference")[layer.name] - layer.params.qmin
     around = [np.clip(index + by, 0, len(table) - 1) for by in (-1, 0, 1)]
