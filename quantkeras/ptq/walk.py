@@ -258,5 +258,8 @@ def gathered(model: keras.Model, samples: Any, num_samples: int | None) -> dict[
 def predicted(model: keras.Model, arrays: Sequence[Array]) -> list[NDArray[Any]]:
     """The outputs of a model as a flat list; arrays: one per input, in order."""
     structure = keras.tree.pack_sequence_as(model.input, list(arrays))
-    found = model.predict(structure, BATCH, verbose=0)
-    return [np.asarray(y) for y in keras.tree.flatten(found)]
+    if len(arrays[0]) <= BATCH:  # compiling takes longer than a batch
+        found = model(structure, training=False)
+    else:
+        found = model.predict(structure, BATCH, verbose=0)
+    return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(found)]

@@ -32,7 +32,7 @@ FAMILIES = {
     "InceptionResNetV2": {"input_shape": (75, 75, 3)},
     "NASNetMobile": {},
 }
-FAST = {"MobileNet", "MobileNetV2", "MobileNetV3Small"}
+FAST = {"MobileNet"}
 
 
 def sanitize_error(before: Graph, after: Graph, x: np.ndarray) -> float:

@@ -9,10 +9,10 @@ from quantkeras import convert, coverage, load_model, quantize, verify
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "keras2"
 NETWORKS = (
-    "convolutions",
-    "hard_swish",
+    pytest.param("convolutions", marks=pytest.mark.slow),
+    pytest.param("hard_swish", marks=pytest.mark.slow),
     "movement_functions",
-    "pieces",
+    pytest.param("pieces", marks=pytest.mark.slow),
     "residual_functions",
     "transfer_learning",
 )

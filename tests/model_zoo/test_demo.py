@@ -28,6 +28,7 @@ def finished(tmp_path_factory):
     return done, folder / "made" / "here"
 
 
+@pytest.mark.slow
 def test_it_prints_one_table_and_nothing_else(finished):
     done, _ = finished
     assert done.returncode == 0, done.stderr
@@ -42,6 +43,7 @@ def test_it_prints_one_table_and_nothing_else(finished):
     assert "The integers agree" in done.stdout
 
 
+@pytest.mark.slow
 def test_its_files_are_what_the_table_says(finished):
     done, folder = finished
     for bits, name in (("8/8/8", "resnet8_i8_w8_a8"), ("8/4/4", "resnet8_i8_w4_a4")):

@@ -29,7 +29,13 @@ def test_weights_are_small_and_plain(name):
     assert {weight.dtype for weight in model.weights} == {"float32"}
 
 
-@pytest.mark.parametrize("name", LEAST_ACCURACY)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet8",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("mobilenet_tiny", "shufflenet")),
+    ],
+)
 def test_accuracy_on_the_embedded_images(name):
     _, (images, labels) = cifar10_demo()
     model = importlib.import_module(f"model_zoo.{name}").load()

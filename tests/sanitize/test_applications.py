@@ -33,7 +33,7 @@ NETWORKS = {
     "NASNetMobile": (HEADLESS, {"concat", "pad", "slice"}),
     "InceptionResNetV2": ({**HEADLESS, "input_shape": (75, 75, 3)}, {"concat"}),
 }
-FAST = {"MobileNetV2", "MobileNetV3Small"}
+FAST = {"MobileNetV3Small"}
 PLAIN = {
     "conv2d", "depthwise_conv2d", "dense", "relu", "add", "max_pool", "avg_pool", "global_avg_pool",
 }  # fmt: skip
