@@ -42,6 +42,7 @@ def run_block(page: Path, language: str, text: str, line: int, names: dict) -> N
         exec(compile("\n" * line + text, str(page), "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_examples_run_without_a_warning(tmp_path, monkeypatch, capsys):
     pytest.importorskip("PIL")
     monkeypatch.chdir(tmp_path)
