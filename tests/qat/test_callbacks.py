@@ -68,7 +68,7 @@ def test_progressive_bits_go_down_to_what_the_model_has():
     watch = Watch(lambda m: (m.get_layer("second").weight_quantizer.bits,
                              m.get_layer("second").output_quantizer.bits,
                              m.get_layer("first").weight_quantizer.bits))  # fmt: skip
-    trained(model, [ProgressiveBits(7, epochs=2), watch], epochs=4)
+    trained(model, [ProgressiveBits(7, epochs=2), watch], epochs=4, eager=True)
     assert watch.seen == [(7, 7, 8), (5, 5, 8), (3, 3, 8), (3, 3, 8)]
     assert_exact(model, X, graph=False)
 
