@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import numpy.typing as npt
 
 from sanitize.graph import Graph, Node
