@@ -17,7 +17,9 @@ import numpy as np
 from sanitize.graph import Graph, Node
 from sanitize.keras_io import write_keras
 from sanitize.keras_io.call import Slot
+from sanitize.keras_io.names import layer_name
 from sanitize.keras_io.opaque import OpaqueCall
+from sanitize.keras_io.own_layers import own_layers
 
 from . import layers as ql
 from .input_scaling import InputMap
@@ -62,11 +64,12 @@ def build_model(
     what becomes of some inputs before they are quantized, as the plan's graph expects.
     """
     builder = _Builder(plan, qparams, maps)
-    for name in plan.inputs:
-        builder.add_input(name, inputs[name])
-    for node in plan.graph:
-        builder.add(node)
-    model = write_keras(builder.finished())
+    with own_layers():
+        for name in plan.inputs:
+            builder.add_input(name, inputs[name])
+        for node in plan.graph:
+            builder.add(node)
+        model = write_keras(builder.finished())
     for block, layer in builder.layers.values():
         _set_weights(layer, block)
     for name, layer in builder.mapped.items():
@@ -194,7 +197,7 @@ class _Builder:
 
     @staticmethod
     def _name(wish: str) -> str:
-        return wish.replace("/", "_")
+        return layer_name(wish)
 
 
 def _in_float32(node: Node) -> Node:

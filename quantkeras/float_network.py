@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from sanitize.graph import Graph, Node
-from sanitize.keras_io import read_keras
+from sanitize.keras_io.keras_graph import is_graph_model
+from sanitize.keras_io.read import read_model
+from sanitize.log import LogEntry
 
 from .calibration.batches import InputSpec
 from .calibration.loop import input_names
+from .calibration.sample_shapes import SampleShapes
 from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
 from .export.onnx_export import require_onnx
@@ -30,14 +33,17 @@ class FloatNetwork:
     """What quantizing starts from.
 
     graph: as it was read, before any rewriting. layers: the user's layers or ONNX nodes, name ->
-    type, in order and without inputs. inputs: what samples have to be. onnx: how the graph relates
-    to the ONNX model, where it comes from one.
+    type, in order and without inputs. inputs: what samples have to be. names: what the user calls
+    an input -> its name in the graph. onnx: how the graph relates to the ONNX model, where it comes
+    from one. conversions: what reading made of layers that are Python functions.
     """
 
     graph: Graph
     layers: Mapping[str, str]
     inputs: tuple[InputSpec, ...]
+    names: Mapping[str, str]
     onnx: OnnxImport | None = field(default=None, repr=False)
+    conversions: tuple[LogEntry, ...] = ()
 
     def open_samples(
         self,
@@ -48,9 +54,8 @@ class FloatNetwork:
         random_range: Any,
     ) -> SampleStream:
         """The samples as a stream of checked batches; see ``calibration.samples``."""
-        if self.onnx is not None and isinstance(samples, Mapping):
-            ours = {port.name: port.value for port in self.onnx.inputs}
-            samples = {ours.get(name, name): array for name, array in samples.items()}
+        if isinstance(samples, Mapping):
+            samples = {self.names.get(name, name): array for name, array in samples.items()}
         return iterate_samples(
             samples, self.inputs, num_samples, batch_size, epochs, random_range=random_range
         )
@@ -67,7 +72,7 @@ class FloatNetwork:
         """The network of a Keras model that was made of this one; samples and the ONNX model's
         names and axes are as before.
         """
-        return replace(float_network(model), inputs=self.inputs, onnx=self.onnx)
+        return replace(float_network(model), inputs=self.inputs, names=self.names, onnx=self.onnx)
 
     def described(self, node: Node) -> str:
         """The layers behind a node for a message: 'head' (dense), or 'fc' (Gemm)."""
@@ -77,26 +82,90 @@ class FloatNetwork:
         return ", ".join(f"{name!r} ({self.layers.get(name, node.kind)})" for name in names)
 
 
-def float_network(model: Any) -> FloatNetwork:
+def float_network(
+    model: Any, shapes: Any = None, samples: SampleShapes | None = None, verify: bool = True
+) -> FloatNetwork:
     """The network of a Keras model, or of an ONNX model: a ModelProto, its bytes, or a path.
 
-    Raises QuantizationError for anything else, and OnnxError for an ONNX model that cannot be read.
+    shapes: sizes behind the batch of inputs that leave them open, by name, or a tuple for the only
+    input; those of an ONNX model in its order. samples: where they are taken from otherwise; None
+    leaves those of a Keras model open.
+    verify: run what is read from a Keras model against it on random inputs.
+
+    Raises QuantizationError for anything else, SampleError where sizes stay open, OnnxError and
+    GraphError for a model that cannot be read, and ReadingError, naming the layer, where what was
+    read computes something else.
     """
     if isinstance(model, FloatNetwork):
         return model
     if isinstance(model, keras.Model):
-        tensors = keras.tree.flatten(model.inputs)
-        inputs = [
-            InputSpec(name, tuple(tensor.shape[1:]))
-            for name, tensor in zip(input_names(model), tensors, strict=True)
-        ]
-        return FloatNetwork(read_keras(model), dict(layer_types(model)), tuple(inputs))
+        return _keras_network(model, shapes, samples, verify)
     if is_onnx(model):
-        return onnx_network(model)
+        return onnx_network(model, shapes=onnx_shapes(shapes, samples))
     what = repr(str(model)) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     raise QuantizationError(
         f"quantize takes a keras.Model or an ONNX model, not {what}; load files with load_model"
     )
+
+
+def _keras_network(
+    model: Any, shapes: Any, samples: SampleShapes | None, verify: bool
+) -> FloatNetwork:
+    dtypes = None
+    if shapes is not None or samples is None:
+        pass
+    elif is_graph_model(model):
+        specs = [
+            InputSpec(name, tuple(tensor.shape[1:]))
+            for name, tensor in zip(
+                input_names(model), keras.tree.flatten(model.inputs), strict=True
+            )
+        ]
+        if any(None in spec.shape for spec in specs):
+            shapes = samples.of_inputs(specs)
+    elif not model.built:
+        shapes, dtypes = samples.nested()
+    reading = read_model(model, verify, shapes, dtypes)
+    graph = reading.graph
+    inputs = [
+        InputSpec(name, tuple(graph.shape_of(name)), _other_order(graph, name))
+        for name in graph.inputs
+    ]
+    names = dict(zip(input_names(reading.model), graph.inputs, strict=True))
+    layers = dict(layer_types(reading.model))
+    return FloatNetwork(graph, layers, tuple(inputs), names, conversions=tuple(reading.conversions))
+
+
+def _other_order(graph: Graph, name: str) -> tuple[int, ...] | None:
+    """Where samples of an input that is channels first may also come channels last: their axes."""
+    shape = graph.shape_of(name)
+    last = (*range(1, len(shape)), 0)
+    readers = graph.consumers(name)
+    turned = readers and all(
+        node.kind == "permute" and tuple(node.attrs["dims"]) == last for node in readers
+    )
+    # A shape that looks the same either way is in the model's own order.
+    if not turned or None in shape or tuple(shape[axis] for axis in last) == tuple(shape):
+        return None
+    return (0, len(shape), *range(1, len(shape)))
+
+
+def onnx_shapes(shapes: Any, samples: SampleShapes | None = None) -> Any:
+    """What ``import_onnx`` takes for sizes: those given, or a function that asks the samples."""
+
+    def asked(declared: Mapping[str, tuple[int | None, ...]]) -> Mapping[str, Sequence[int]]:
+        if shapes is not None or samples is None:
+            return dict.fromkeys(list(declared)[:1], shapes)
+        specs = [InputSpec(name, shape, _picture_order(shape)) for name, shape in declared.items()]
+        return samples.of_inputs(specs)
+
+    plain = isinstance(shapes, Mapping) or (shapes is None and samples is None)
+    return shapes if plain else asked
+
+
+def _picture_order(shape: tuple[int | None, ...]) -> tuple[int, ...] | None:
+    """Pictures (c, h, w) may come channels last."""
+    return (0, 3, 1, 2) if len(shape) == 3 and shape[0] is not None else None
 
 
 def is_onnx(model: Any) -> bool:
@@ -120,8 +189,9 @@ def onnx_network(model: Any, **options: Any) -> FloatNetwork:
     imported = import_onnx(model, **options)
     graph = with_operator_layers(imported.graph)
     layers = {node.name: node.op_type for node in imported.nodes}
+    names = {port.name: port.value for port in imported.inputs}
     inputs = []
     for port in imported.inputs:
         shape = tuple(graph.shape_of(port.value))
         inputs.append(InputSpec(port.value, shape, port.order))
-    return FloatNetwork(graph, layers, tuple(inputs), imported)
+    return FloatNetwork(graph, layers, tuple(inputs), names, imported)

@@ -213,7 +213,7 @@ def _load_keras2(
     path: Path, config: dict[str, Any], custom_objects: dict[str, Any], safe_mode: bool
 ) -> keras.Model:
     """Builds the network of a Keras 2 file in Keras 3 and fills in its weights."""
-    from quantkeras.keras2.config import upgrade
+    from quantkeras.keras2.config import upgrade, with_names_for_functions, with_packages
     from quantkeras.keras2.lambdas import lambda_layer
     from quantkeras.keras2.weights import assign_weights
 
@@ -221,16 +221,20 @@ def _load_keras2(
     kind = "Sequential" if network["class_name"] == "Sequential" else "Model"
     if kind == "Model" and "layers" not in network["config"]:
         raise ModelFileError(f"its network is a '{network['class_name']}', not a graph of layers")
-    model = keras.saving.deserialize_keras_object(
-        {
-            "module": "keras",
-            "class_name": kind,
-            "registered_name": kind,
-            "config": network["config"],
-        },
-        custom_objects={"Lambda": lambda_layer(safe_mode), **custom_objects},
-        safe_mode=safe_mode,
-    )
+    objects = {"Lambda": lambda_layer(safe_mode), **with_packages(network, custom_objects)}
+    network = with_names_for_functions(network, objects)
+    # The scope is for functions among the settings of layers, which are looked up by themselves.
+    with keras.saving.CustomObjectScope(objects):
+        model = keras.saving.deserialize_keras_object(
+            {
+                "module": "keras",
+                "class_name": kind,
+                "registered_name": kind,
+                "config": network["config"],
+            },
+            custom_objects=objects,
+            safe_mode=safe_mode,
+        )
     with h5py.File(path, "r") as file:
         if "model_weights" not in file:
             raise ModelFileError("it holds a network without its weights")

@@ -13,7 +13,7 @@ from sanitize.graph import Graph, producer_of
 from sanitize.keras_io import write_keras
 
 from .errors import QuantizationError
-from .float_network import onnx_network
+from .float_network import onnx_network, onnx_shapes
 
 if TYPE_CHECKING:
     from sanitize.onnx_io import OnnxImport
@@ -36,7 +36,7 @@ def from_onnx(
     model: Any,
     *,
     layout: Literal["channels_last", "as_is"] = "channels_last",
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
     check: bool = True,
 ) -> Any:
     """A functional keras.Model that computes what an ONNX model computes.
@@ -44,14 +44,15 @@ def from_onnx(
     model: an onnx.ModelProto, its bytes, or a path; opset 10 or newer. layout: pictures that the
     ONNX model takes as (n, c, h, w) are (n, h, w, c) for the Keras model, inputs and outputs alike;
     "as_is" keeps the axes of the ONNX model. shapes: sizes behind the batch, in ONNX' order, for
-    inputs that leave them open. check: compare both models on random input, if onnxruntime is
-    installed.
+    inputs that leave them open: by name, or a tuple for the only input. check: compare both models
+    on random input, if onnxruntime is installed.
 
     An operator that Keras has no layers for becomes an OnnxOperatorLayer, which runs but through
     which nothing learns. Raises sanitize.onnx_io.OnnxError, naming the node, for a model that
     cannot be read, and ImportMismatch where the two models disagree.
     """
-    source = onnx_network(model, layout=layout, shapes=shapes)
+    sizes = None if shapes is None else onnx_shapes(shapes)
+    source = onnx_network(model, layout=layout, shapes=sizes)
     assert source.onnx is not None
     network = write_keras(source.graph)
     if check and importlib.util.find_spec("onnxruntime") is not None:

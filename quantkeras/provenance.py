@@ -15,7 +15,8 @@ from typing import Any
 import keras
 
 from sanitize.graph import Node, producer_of
-from sanitize.keras_io.read import is_graph_model
+from sanitize.keras_io.keras_graph import is_graph_model
+from sanitize.keras_io.names import layer_name
 from sanitize.log import Log, layer_of
 
 from .layers import Dequantizer, InputQuantizer
@@ -113,7 +114,7 @@ def chosen_observers(plan: Plan, params: QuantizationParams) -> dict[str, str]:
 
 def quantized_name(node: str) -> str:
     """What the layer of the quantized model that is made of a node is called."""
-    return node.replace("/", "_")
+    return layer_name(node)
 
 
 def _sources(nodes: tuple[Node, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sanitize import sanitize_graph
 from sanitize.graph import Graph
+from sanitize.log import Log
 
 from .accumulator_fit import fit_accumulators
 from .analysis import coverage
@@ -18,6 +19,7 @@ from .borders import unfold_borders
 from .build import build_model
 from .calibration import calibrate_on
 from .calibration.entrance import decided_kind
+from .calibration.sample_shapes import SampleShapes
 from .errors import NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
 from .input_scaling import InputMap, fitting_maps
@@ -43,6 +45,8 @@ def quantize(
     strict: bool = False,
     verbose: bool = False,
     as_onnx: bool | str | None = None,
+    shapes: Any = None,
+    verify: bool = True,
 ) -> Any:
     """A quantized model made of a float one, which is not changed: of a Keras model a Keras model,
     which can be trained, of an ONNX model (ModelProto, its bytes, or the path of an .onnx file) an
@@ -59,13 +63,21 @@ def quantize(
     qparams and its overrides; for what it names, if it is a dict. strict: raise instead of warn
     when a layer has to stay float. verbose: print what became of each layer, see :func:`coverage`.
 
+    shapes: sizes behind the batch of inputs that leave them open: a tuple for the only input, or a
+    dict by name; those of an ONNX model in its order. By default they are those of the samples.
+    verify: run what was read, and what sanitizing made of it, against the model on random inputs;
+    a difference raises ReadingError or RewriteError, which name the layer or the rule.
+
     Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
     or infinite, and bad samples. Warns (QuantizationLossWarning) where an output keeps less than
     20 dB of signal to noise on the samples, unless some bits are fewer than 8.
     """
     qparams = QuantizationParams() if qparams is None else qparams
-    network = float_network(model)
-    graph, log = sanitize_graph(network.graph)
+    peeked = SampleShapes(samples)
+    network = float_network(model, shapes, peeked, verify)
+    samples = peeked.samples
+    graph, log = sanitize_graph(network.graph, verify=verify)
+    log = Log((*network.conversions, *log.entries))
     _check_weights(graph)
     plan = make_plan(graph, qparams)
     _report_plan(plan, network, qparams, strict)

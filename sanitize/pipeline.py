@@ -41,6 +41,7 @@ from .rules.hardware_layers import (
 from .rules.identity import DropIdentity, MergeDuplicates
 from .rules.kernels import DenseToConv, DepthwiseOfOne, GroupsToDepthwise
 from .rules.padding import MergePads, PadIntoConv, PadIntoMaxPool
+from .rules.permutes import PermuteBehindElementwise
 from .rules.pooling import (
     FlattenIntoGlobalPool,
     GlobalMaxPool,
@@ -83,6 +84,7 @@ def general_rules() -> list[Rule]:
         ReshapeBehindElementwise(),
         ReshapeBehindMerge(),
         MergePermutes(),
+        PermuteBehindElementwise(),
         PermuteIsReshape(),
         WholeAveragePool(),
         FlattenIntoGlobalPool(),
@@ -241,15 +243,20 @@ def sanitize(
     target: Target | str | None = None,
     verify: bool = True,
     verbose: bool | int = False,
+    shapes: Any = None,
 ) -> Any:
     """A float keras.Model that computes the same as ``model`` in a form that quantizes well.
 
-    ``verbose`` prints what was rewritten, what was not, and why; 2 lists every single place. See
+    ``shapes``: unbatched, of the inputs where the model leaves sizes open. ``verify``: whether what
+    was read and what was rewritten is compared with the model on random inputs. ``verbose`` prints
+    what was rewritten, what was not, and why; 2 lists every single place. See
     :func:`sanitize_graph`.
     """
-    from .keras_io import read_keras, write_keras
+    from .keras_io import write_keras
+    from .keras_io.read import read_model
 
-    graph, log = sanitize_graph(read_keras(model), target, verify)
+    reading = read_model(model, verify, shapes)
+    graph, log = sanitize_graph(reading.graph, target, verify)
     if verbose:
-        print(log.table(every=verbose > 1))
+        print(Log((*reading.conversions, *log.entries)).table(every=verbose > 1))
     return write_keras(graph)

@@ -117,10 +117,10 @@ def test_faulty_weights():
         quantize(model, samples=X)
 
 
-def test_dynamic_shapes_are_refused_by_name_and_remedy():
-    model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3)])
-    with pytest.raises(QuantizationError, match=r"not fixed; give the model a fixed input size"):
-        quantize(model, samples=X)
+def test_dynamic_shapes_without_samples_are_refused_by_name_and_remedy():
+    model = keras.Sequential([keras.Input((None, None, 3), name="image"), layers.Conv2D(2, 3)])
+    with pytest.raises(QuantizationError, match=r"'image' leaves sizes open.*or shapes="):
+        quantize(model)
 
 
 # -- settings -------------------------------------------------------------------------------------

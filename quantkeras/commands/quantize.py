@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import QuantizationError
 from ..params import QuantizationParams
 from .files import MODEL_SUFFIXES, ONNX_SUFFIX, REPORT_SUFFIXES, check_output, keras_suffix, naming
+from .input_shapes import SHAPES_HELP, given_shapes
 from .keras_import import import_keras
 
 HELP = "quantize a Keras or ONNX model and calibrate it with samples"
@@ -110,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-sa", "--samples", type=Path, metavar="NPZ", help=".npz or .npy (default: random)")
     add("-ns", "--num_samples", type=int, default=1024, metavar="N", help="(default 1024)")
     add("-bs", "--batch_size", type=int, metavar="N", help="samples at a time")
+    add("--shapes", nargs="+", metavar="SHAPE", help=SHAPES_HELP)
     add("-e", "--epochs", type=int, default=1, metavar="N", help="(default 1)")
 
 
@@ -131,13 +133,18 @@ def execute(args: argparse.Namespace) -> int:
             check_output(getattr(args, name), REPORT_SUFFIXES[name], sources)
     import_keras()
     from ..api import coverage, load_model, quantize, save_model
+    from ..calibration.sample_shapes import SampleShapes
     from ..float_network import float_network, is_onnx
     from ..layers import HardwareLayer
     from ..ptq import adaround, correct_bias, equalize
 
     if args.samples is None and (args.correct_bias or args.adaround is not None):
         raise QuantizationError("--correct_bias and --adaround need samples: give -sa FILE")
-    network = float_network(args.model if is_onnx(args.model) else load_model(args.model))
+    network = float_network(
+        args.model if is_onnx(args.model) else load_model(args.model),
+        given_shapes(args.shapes),
+        SampleShapes(args.samples),
+    )
     if args.equalize:
         network = network.with_model(equalize(network, verbose=args.verbose))
     with naming(args.samples):

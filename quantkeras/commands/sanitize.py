@@ -10,6 +10,7 @@ from sanitize.target import TARGETS
 from ..params import QuantizationParams
 from ..text_tables import print_table
 from .files import MODEL_SUFFIXES, REPORT_SUFFIXES, check_output, keras_suffix
+from .input_shapes import SHAPES_HELP, given_shapes
 from .keras_import import import_keras
 
 HELP = "rewrite a float model into the form that integer hardware can run"
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-m", "--model", type=Path, required=True, help="float model, .keras, .h5 or .onnx")
     add("-o", "--output", type=Path, help="file to write (.keras or .h5)")
+    add("--shapes", nargs="+", metavar="SHAPE", help=SHAPES_HELP)
     add("--target", choices=TARGETS, help="also what this hardware asks for (default: generic)")
     add("-v", "--verbose", action="store_true", help="list every rewrite and every refusal")
     add("--json", type=Path, metavar="FILE", help="write the log and the coverage to this file")
@@ -43,18 +45,27 @@ def execute(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             check_output(getattr(args, name), suffixes, [args.model])
     import_keras()
-    from sanitize import read_keras, sanitize_graph, write_keras
+    from sanitize import sanitize_graph, write_keras
+    from sanitize.keras_io.read import read_model
+    from sanitize.log import Log
 
     from ..analysis.coverage import planned_coverage
     from ..analysis.plot import check_drawing, plot_graph
     from ..api import load_model, save_model
+    from ..float_network import is_onnx
+    from ..onnx_models import from_onnx
     from ..planning import make_plan
 
     if args.plot is not None:
         check_drawing(args.plot)
-    model = load_model(args.model)
-    before = read_keras(model)
+    shapes = given_shapes(args.shapes)
+    if is_onnx(args.model) and shapes is not None:
+        reading = read_model(from_onnx(args.model, shapes=shapes), verify=True)
+    else:
+        reading = read_model(load_model(args.model), verify=True, shapes=shapes)
+    model, before = reading.model, reading.graph
     graph, log = sanitize_graph(before, args.target)
+    log = Log((*reading.conversions, *log.entries))
     found = planned_coverage(model, make_plan(graph, QuantizationParams()), log)
     save_model(write_keras(graph), output)
     for path in (args.json, args.html):

@@ -19,7 +19,7 @@ from ..errors import QuantizationError
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
-from ..provenance import provenance_of
+from ..provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .layer_numbers import as_array, layer_params
 from .movements import moved, movement_steps
@@ -253,7 +253,7 @@ class _Converter:
     def _left_behind(self, node: Node) -> FloatTail:
         layer = node.attrs.get("layer")
         kind = type(layer).__name__ if layer is not None else node.attrs.get("function", node.kind)
-        reason = self.reasons.get(node.name.replace("/", "_"), "it is float in the model")
+        reason = self.reasons.get(quantized_name(node.name), "it is float in the model")
         if node.name in self.parts:
             reason = f"integer behind float layers: convert(model, part={self.parts[node.name]})"
         return FloatTail(node.name, kind, reason)

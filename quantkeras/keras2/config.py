@@ -19,7 +19,7 @@ where it concerns the connections, in `graph`:
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -93,6 +93,40 @@ def upgrade(model_config: Config) -> Config:
             + ". Rebuild these with layers in Keras 2 and save again, or export the network to ONNX"
         )
     return upgraded
+
+
+def with_packages(network: Any, custom_objects: Mapping[str, Any]) -> dict[str, Any]:
+    """custom_objects with the names that `network` has for them: "fn" serves "package>fn", too."""
+    found = dict(custom_objects)
+    for name in _registered_names(network):
+        short = name.rpartition(">")[2]
+        if name not in found and short in custom_objects:
+            found[name] = custom_objects[short]
+    return found
+
+
+def with_names_for_functions(value: Any, names: Container[str]) -> Any:
+    """A network in which each function among `names` is written as its name alone.
+
+    Late Keras 2 writes {"class_name": "function", "config": name, ...}, and Keras 3 would look for
+    it in a module only.
+    """
+    if isinstance(value, list):
+        return [with_names_for_functions(inner, names) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") == "function" and isinstance(value.get("config"), str):
+        return value["config"] if value["config"] in names else value
+    return {key: with_names_for_functions(inner, names) for key, inner in value.items()}
+
+
+def _registered_names(value: Any) -> Iterator[str]:
+    """The names with a package in the class names and functions of a network."""
+    if isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _registered_names(inner)
+    elif isinstance(value, str) and ">" in value:
+        yield value
 
 
 def _upgrade_layer(layer: Config, refusals: list[str]) -> Config:

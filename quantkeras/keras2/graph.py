@@ -4,11 +4,12 @@ Keras 2 writes each call of a layer as a *node*: a list of [layer, call, output,
 "output number `output` of call number `call` of `layer`". The first three are a *reference*.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, Tensor
 from quantkeras.keras2.ops import replacement
+from quantkeras.keras2.shape_values import ShapeValues
 
 Config = dict[str, Any]
 
@@ -30,10 +31,12 @@ def upgrade_graph(config: Config, refusals: list[str]) -> None:
     layers = {layer["name"]: layer for layer in config["layers"]}
     _count_calls_from_zero(config, layers)
     reasons: dict[str, str] = {}
+    inputs = list(_leaves(config["input_layers"]))
+    sizes = ShapeValues(config, lambda end: _needed([end, *inputs], layers))
     for layer in config["layers"]:
         if layer["class_name"] in _FUNCTIONS:
             try:
-                _replace_function(layer, layers)
+                _replace_function(layer, layers, sizes)
             except CannotReplace as reason:
                 function = layer["config"]["function"]
                 reasons[layer["name"]] = f"{layer['name']} (tf.{function}: {reason})"
@@ -109,11 +112,15 @@ def _leaves(value: Any) -> Iterator[list[Any]]:
             yield from _leaves(inner)
 
 
-def _replace_function(layer: Config, layers: Mapping[str, Config]) -> None:
+def _replace_function(layer: Config, layers: Mapping[str, Config], sizes: ShapeValues) -> None:
     """Turns a TFOpLambda or SlicingOpLambda into a native layer of the same name, in place."""
+    function = layer["config"]["function"]
+    if len(layer["inbound_nodes"]) == 1:
+        sizes.learn(layer["name"], _parse_call(function, layer["inbound_nodes"][0], layers))
+        if sizes.knows(layer["name"]):
+            raise CannotReplace("it computes sizes, which are known")
     found = [
-        replacement(_parse_call(layer["config"]["function"], node, layers))
-        for node in layer["inbound_nodes"]
+        replacement(_parse_call(function, node, layers, sizes)) for node in layer["inbound_nodes"]
     ]
     if any((f.class_name, f.config) != (found[0].class_name, found[0].config) for f in found):
         raise CannotReplace("it is called several times with different arguments")
@@ -130,12 +137,21 @@ def _node(found: Replacement) -> list[Any]:
     return [[tensor.layer, tensor.node, tensor.index, {}] for tensor in found.inputs]
 
 
-def _parse_call(function: str, node: list[Any], layers: Mapping[str, Config]) -> OpCall:
-    """A node of a function layer: [tensor or constant, arguments], or a list of such."""
+def _parse_call(
+    function: str,
+    node: list[Any],
+    layers: Mapping[str, Config],
+    sizes: ShapeValues | None = None,
+) -> OpCall:
+    """A node of a function layer: [tensor or constant, arguments], or a list of such.
+
+    sizes: what is known of tensors that are sizes; those become constants.
+    """
 
     def value(item: Any) -> Any:
         if _is_reference(item, layers):
-            return Tensor(*item[:3])
+            found = Tensor(*item[:3])
+            return found if sizes is None else sizes.constant(found)
         if isinstance(item, list) and item and item[0] == "_CONSTANT_VALUE":
             return item[2]
         return [value(inner) for inner in item] if isinstance(item, list) else item
@@ -167,8 +183,14 @@ def _with_keyword_tensors(node: Any, layers: Mapping[str, Config]) -> Any:
 
 def _used_layers(config: Config, layers: Mapping[str, Config]) -> set[str]:
     """Names of the layers that an output of the model needs, and of its inputs."""
-    used: set[str] = {reference[0] for reference in _leaves(config["input_layers"])}
-    waiting = [reference[0] for reference in _leaves(config["output_layers"])]
+    inputs = list(_leaves(config["input_layers"]))
+    return _needed([*inputs, *_leaves(config["output_layers"])], layers)
+
+
+def _needed(references: Iterable[list[Any]], layers: Mapping[str, Config]) -> set[str]:
+    """Names of the layers that these tensors come from, and all in front of them."""
+    used: set[str] = set()
+    waiting = [reference[0] for reference in references]
     while waiting:
         name = waiting.pop()
         if name not in used:

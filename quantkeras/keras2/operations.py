@@ -97,7 +97,9 @@ def split(call: OpCall) -> Replacement:
     """split(x, 3 or [sizes], axis); several outputs."""
     parts, axis = call.rest.get("num_or_size_splits"), inner_axes(call.rest.get("axis", 0))[0]
     if isinstance(parts, list):
-        if not all(isinstance(n, int) and n >= 0 for n in parts):
+        # The last part may be what is left, -1.
+        known = parts[:-1] if parts and parts[-1] == -1 else parts
+        if not all(isinstance(n, int) and n >= 0 for n in known):
             raise CannotReplace(f"the sizes {parts} of its parts are not all known")
         parts = [int(n) for n in np.cumsum(parts[:-1])]
     if not isinstance(parts, int | list):

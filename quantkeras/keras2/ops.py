@@ -19,6 +19,8 @@ from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, tensor
 
 def replacement(call: OpCall) -> Replacement:
     """The one Keras 3 layer that computes `call`. Raises CannotReplace with the reason."""
+    if call.function in _MERGED and isinstance(call.first, list):
+        return _merged(call)
     remedy = _REMEDIES.get(call.function)
     if remedy is None:
         raise CannotReplace("there is nothing in Keras for it")
@@ -42,6 +44,14 @@ def _several(class_name: str) -> Callable[[OpCall], Replacement]:
         return Replacement(class_name, {}, tuple(tensor(x) for x in first))
 
     return remedy
+
+
+def _merged(call: OpCall) -> Replacement:
+    """reduce([x, y, ...], axis=0): over the tensors themselves."""
+    axis = call.rest.get("axis")
+    if axis not in (0, [0]) or call.rest.get("keepdims"):
+        raise CannotReplace(f"it stacks tensors and reduces them along axis {axis}")
+    return Replacement(_MERGED[call.function], {}, tuple(tensor(x) for x in call.first))
 
 
 def _concat(call: OpCall) -> Replacement:
@@ -161,6 +171,14 @@ _BINARY = {
     "math.logical_or": ops.logical_or,
     "math.not_equal": ops.not_equal,
 }
+_MERGED = {
+    "math.reduce_max": "Maximum",
+    "math.reduce_mean": "Average",
+    "math.reduce_min": "Minimum",
+    "math.reduce_prod": "Multiply",
+    "math.reduce_sum": "Add",
+}
+"""Reduction -> the layer that does it with a list of tensors, over the axis that they make."""
 _REDUCTIONS = {
     "math.reduce_min": ops.min,
     "math.reduce_prod": ops.prod,

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from sanitize.activations import apply_activation
-from sanitize.keras_io.float32_layers import float32_layers
+from sanitize.keras_io.own_layers import own_layers
 from sanitize.keras_io.user import EagerFormula
 from sanitize.keras_io.write_functions import activation_layer
 from sanitize.user_functions import UserFunction, registered_formula
@@ -51,7 +51,7 @@ class ElementFunction:
         self._rows: dict[tuple[int, bool], ValueRows] = {}
         self._layer: Any = None
         if not self.is_prelu:
-            with float32_layers():
+            with own_layers():
                 self._layer = activation_layer({"kind": "activation", **attrs})
 
     @property

@@ -23,6 +23,7 @@ from ..conversion import convert
 from ..errors import QuantizationError
 from ..layers import WeightedLayer
 from ..params import QuantizationParams
+from ..provenance import quantized_name
 from ..quantization import quantize
 from ..runtime.costs import program_costs
 from ..text_tables import plain_table
@@ -140,7 +141,7 @@ class _Search:
         for pair in widths:
             self._measure((int(pair[0]), int(pair[1])), num_samples)
         graph, _ = sanitize_graph(read_keras(model))
-        present = {node.name.replace("/", "_"): node.name for node in graph}
+        present = {quantized_name(node.name): node.name for node in graph}
         self.names = {name: present.get(name, name) for name in self.choices}
 
     def _measure(self, pair: Widths, num_samples: int | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..activations import PARAMETERS
 from .opaque import OperationLayer
-from .probe import probe_elementwise
+from .probe import probe_elementwise, probe_softmax
 from .user import probed_spec, registered_spec
 
 Spec = dict[str, Any]
@@ -190,6 +190,7 @@ def function_spec(function: Callable[..., Any] | None, rank: int) -> Spec | None
     return (
         registered_spec(function)
         or probe_elementwise(function, (4,) * rank)
+        or probe_softmax(function, (4,) * rank)
         or probed_spec(function, (4,) * rank)
     )
 

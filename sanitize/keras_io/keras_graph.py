@@ -65,6 +65,25 @@ def calls_in_order(outputs: Sequence[Any], known: set[int]) -> list[Any]:
     return list(order.values())
 
 
+def called_again(tensors: Sequence[Any], outputs: Sequence[Any], fresh: Sequence[Any]) -> list[Any]:
+    """The calls that lead from ``tensors`` to ``outputs``, made once more on ``fresh`` tensors.
+
+    The layers are the same, so that sizes which were open become those of ``fresh``.
+    """
+    values = {id(old): new for old, new in zip(tensors, fresh, strict=True)}
+
+    def fill(leaf: Any) -> Any:
+        return values[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+    for node in calls_in_order(outputs, set(values)):
+        given = (node.arguments.args, node.arguments.kwargs)
+        args, kwargs = keras.tree.map_structure(fill, given)
+        results = keras.tree.flatten(node.operation(*args, **kwargs))
+        for old, new in zip(node.outputs, results, strict=True):
+            values[id(old)] = new
+    return [values[id(tensor)] for tensor in outputs]
+
+
 def arguments_with_slots(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call's arguments with tensors replaced by slots, numbered in flattened order.
 

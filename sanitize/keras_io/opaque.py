@@ -167,6 +167,9 @@ def clone_layer(layer: Any, name: str) -> Any:
             arguments=layer.arguments,
             name=name,
         )
+    if type(layer) is keras.layers.Activation:
+        # Its function may be one that no configuration can hold.
+        return keras.layers.Activation(layer.activation, name=name)
     try:
         config = layer.get_config()
         config["name"] = name

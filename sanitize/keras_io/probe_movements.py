@@ -6,7 +6,8 @@ results. Fed with the numbers 1, 2, 3 ... it shows where each number went.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
 from itertools import combinations, permutations
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from ..shapes import element_count
 from .call import Array, Call
 from .emit import emit_reshape, emit_taken
-from .trial import grid, try_function
+from .trial import MAGNITUDES, many, try_function
 
 Function = Callable[..., Any]
 
@@ -39,7 +40,9 @@ def read_moved(call: Call, function: Function) -> bool:
     if not np.array_equal(places, first) or places.min(initial=0) < 0 or places.max() > x.size // 2:
         return False
     # A mean or maximum of ascending numbers looks like one of them: others must go the same ways.
-    other = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    generator = np.random.default_rng(2)
+    other = generator.normal(size=x.shape) * 10.0 ** generator.uniform(-3.0, 7.0, x.shape)
+    other = other.astype(np.float32)
     moved = np.append(other[0].ravel(), np.float32(0.0))[places - 1]
     again = try_function(function, other)
     if again is None or not np.array_equal(again[0], moved):
@@ -137,17 +140,26 @@ def read_reduced(call: Call, function: Function) -> bool:
     shape = call.shapes[0]
     if len(shape) != 3:
         return False
-    x = grid(shape)
-    result = try_function(function, x)
-    if result is None:
-        return False
-    for kind, reduce in _REDUCTIONS.items():
+    x = many(shape)
+    for kind, reduction in _REDUCTIONS.items():
         for keepdims in (False, True):
-            wanted = reduce(x, axis=(1, 2), keepdims=keepdims)
-            if result.shape == wanted.shape and np.allclose(result, wanted, rtol=1e-5, atol=1e-5):
+            known = partial(reduction, axis=(1, 2), keepdims=keepdims)
+            if _agrees(function, known, [x]):
                 call.emit(kind, attrs={"keepdims": keepdims})
                 return True
     return False
+
+
+def _agrees(function: Function, known: Callable[..., Array], arrays: Sequence[Array]) -> bool:
+    """Whether both make the same of ``arrays`` of several magnitudes."""
+    for magnitude in MAGNITUDES:
+        scaled = [np.float32(magnitude) * array for array in arrays]
+        result, wanted = try_function(function, *scaled), known(*scaled)
+        if result is None or result.shape != wanted.shape:
+            return False
+        if not np.allclose(result, wanted, rtol=1e-5, atol=1e-5 * magnitude):
+            return False
+    return True
 
 
 _MERGES: Mapping[str, Callable[..., Any]] = {
@@ -168,26 +180,28 @@ def read_merged(call: Call, function: Function) -> bool:
     if len(shapes) < 2 or len({len(shape) for shape in shapes}) != 1:
         return False
     # Other numbers in each, so that their order shows.
-    arrays = [np.float32(1.0 + 0.5 * i) * grid(shape) + i for i, shape in enumerate(shapes)]
-    result = try_function(function, *arrays)
-    if result is None:
-        return False
+    arrays = [np.float32(1.0 + 0.5 * i) * many(shape) + i for i, shape in enumerate(shapes)]
     for axis in range(len(shapes[0])):
         rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
-        if len(rest) == 1 and np.array_equal(np.concatenate(arrays, axis + 1), result):
+        if len(rest) == 1 and _agrees(function, _joined(axis + 1), arrays):
             call.emit("concat", attrs={"axis": axis})
             return True
     try:
         np.broadcast_shapes(*(array.shape for array in arrays))
     except ValueError:
         return False
-    orders = [arrays, arrays[::-1]]
     for kind, merge in _MERGES.items():
-        for position, order in enumerate(orders):
-            wanted = order[0]
-            for array in order[1:]:
-                wanted = merge(wanted, array)
-            if wanted.shape == result.shape and np.allclose(result, wanted, rtol=1e-5, atol=1e-5):
-                call.emit(kind, list(call.values) if position == 0 else list(call.values)[::-1])
+        for step in (1, -1):
+            if _agrees(function, _merged(merge, step), arrays):
+                call.emit(kind, list(call.values)[::step])
                 return True
     return False
+
+
+def _joined(axis: int) -> Callable[..., Array]:
+    return lambda *tensors: np.concatenate(tensors, axis)
+
+
+def _merged(merge: Function, step: int) -> Callable[..., Array]:
+    """``merge`` of all tensors from the first, or with a step of -1 from the last."""
+    return lambda *tensors: np.asarray(reduce(merge, tensors[::step]))

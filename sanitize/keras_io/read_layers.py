@@ -11,7 +11,6 @@ import numpy as np
 from .call import Call, Entry, to_numpy
 from .emit import emit_affine, emit_spec
 from .functions import function_spec, relu_spec
-from .probe import probe_affine, probe_elementwise
 from .read_layout import LAYOUT, index_layer
 from .read_ranks import RANKS
 from .read_windows import WINDOWS, emit_prelu, refuse_function
@@ -141,17 +140,9 @@ def _identity(call: Call) -> bool:
 
 
 def _lambda(call: Call) -> bool:
-    """A Lambda with a registered formula, or that behaves as a known function on numbers tried."""
+    """A Lambda with a registered formula; what is in the others is found by calling them."""
     layer, shape = call.operation, call.shapes[0]
-    if call.outputs[0] != shape:
-        return False
-    if layer.function in (keras.activations.softmax, keras.ops.softmax) and not layer.arguments:
-        return emit_spec(call, function_spec(layer.function, len(shape)))
-    spec = registered_spec(layer, shape) or probe_elementwise(layer, shape)
-    if spec is not None:
-        return emit_spec(call, spec)
-    affine = probe_affine(layer, shape)
-    return affine is not None and emit_affine(call, *affine)
+    return call.outputs[0] == shape and emit_spec(call, registered_spec(layer, shape))
 
 
 def _layer_scale(call: Call) -> bool:

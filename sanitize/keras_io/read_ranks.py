@@ -15,6 +15,7 @@ from ..shapes import Shape, same_pads
 from .call import Array, Call, Entry, to_numpy
 from .emit import WHOLE, emit_reshape
 from .functions import function_spec
+from .read_windows import emit_unknown_activation
 
 layers = keras.layers
 
@@ -80,15 +81,25 @@ def _attrs(layer: Any, plane: Plane) -> dict[str, Any]:
 
 
 def _fused(call: Call, rank: int) -> dict[str, Any] | None:
-    """The activation of the layer as an attribute; None where the graph has none for it."""
+    """The activation of the layer as an attribute, empty where the graph has none for it.
+
+    None for a layer with weights of its own.
+    """
     activation = call.operation.activation
     if isinstance(activation, layers.Layer) and activation.weights:
         call.refuse("its activation has weights of its own")
         return None
     spec = function_spec(activation, rank)
-    if spec is None:
-        return None
-    return {} if spec["kind"] == "identity" else {"activation": spec}
+    return {} if spec is None or spec["kind"] == "identity" else {"activation": spec}
+
+
+def _finish(call: Call, done: str) -> bool:
+    """The result of a convolution on a map in its own shape, and an activation not known."""
+    activation = call.operation.activation
+    if function_spec(activation, 3) is not None:
+        return emit_reshape(call, [done])
+    shaped = call.emit("reshape", [done], {"shape": tuple(call.outputs[0])}, suffix="linear")
+    return emit_unknown_activation(call, activation, shaped)
 
 
 def _convolution(kind: str) -> Entry:
@@ -110,7 +121,7 @@ def _convolution(kind: str) -> Entry:
             return False
         weights = {"kernel": kernel, "bias": to_numpy(layer.bias) if layer.use_bias else None}
         done = call.emit(kind, [_as_map(call, plane)], attrs, weights, suffix="conv")
-        return emit_reshape(call, [done])
+        return _finish(call, done)
 
     return entry
 
@@ -128,7 +139,7 @@ def _separable(call: Call) -> bool:
     attrs = _attrs(layer, plane)
     done = call.emit("depthwise_conv2d", [_as_map(call, plane)], attrs, first, suffix="depthwise")
     done = call.emit("conv2d", [done], pointwise, second, suffix="pointwise")
-    return emit_reshape(call, [done])
+    return _finish(call, done)
 
 
 def _pool(kind: str) -> Entry:

@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 
-from .call import Call, Entry, to_numpy
+from .call import Call, Entry, Slot, to_numpy
 from .depthwise_transpose import DepthwiseConv2DTranspose
 from .functions import function_spec
+from .opaque import OpaqueCall
 from .user import elementwise_fault, function_name
 
 layers = keras.layers
@@ -33,14 +34,15 @@ def _emit_activated(
     """Emit a node whose Keras layer has an ``activation`` argument.
 
     What the graph can express is kept fused, for the rule that splits it; a layer with weights of
-    its own becomes a node behind.
+    its own becomes a node behind, and so does what the graph has no function for.
     """
     if isinstance(activation, layers.PReLU):
         out = call.emit(kind, attrs=attrs, weights=weights, **{**options, "suffix": "linear"})
         return emit_prelu(call, activation, [out])
     spec = function_spec(activation, len(call.outputs[0]))
     if spec is None:
-        return refuse_function(call, activation)
+        out = call.emit(kind, attrs=attrs, weights=weights, **{**options, "suffix": "linear"})
+        return emit_unknown_activation(call, activation, out)
     if isinstance(activation, layers.Layer) and activation.weights:
         out = call.emit(kind, attrs=attrs, weights=weights, **{**options, "suffix": "linear"})
         call.emit("activation", [out], {key: spec[key] for key in ("function", "user")})
@@ -62,9 +64,25 @@ def emit_prelu(call: Call, layer: Any, inputs: Sequence[str] | None = None) -> b
 
 def refuse_function(call: Call, function: Any) -> bool:
     """Say why an activation function is not understood; returns False."""
-    name, rank = function_name(function), len(call.outputs[0])
+    return call.refuse(_fault_of(function, len(call.outputs[0])))
+
+
+def emit_unknown_activation(call: Call, function: Any, value: str) -> bool:
+    """Emit the activation of a layer as an opaque node of its own behind ``value``."""
+    layer = layers.Activation(function, name=f"{call.operation.name}_activation")
+    attrs = {
+        "layer": layer,
+        "call": OpaqueCall(layer, (Slot(0),), {}, ("float32",)),
+        "shapes": (call.outputs[0],),
+        "reason": _fault_of(function, len(call.outputs[0])),
+    }
+    call.emit("opaque", [value], attrs)
+    return True
+
+
+def _fault_of(function: Any, rank: int) -> str:
     fault = elementwise_fault(function, (4,) * rank)
-    return call.refuse(f"its activation '{name}' {fault or 'is not known'}")
+    return f"its activation '{function_name(function)}' {fault or 'is not known'}"
 
 
 def _conv_attrs(layer: Any) -> dict[str, Any] | None:
@@ -106,9 +124,6 @@ def _separable_conv2d(call: Call) -> bool:
     attrs = _conv_attrs(layer)
     if attrs is None:
         return False
-    learned = isinstance(layer.activation, layers.PReLU)
-    if not learned and function_spec(layer.activation, 3) is None:
-        return refuse_function(call, layer.activation)
     depthwise = call.emit(
         "depthwise_conv2d",
         attrs=attrs,

@@ -27,6 +27,9 @@ def _unfit() -> tuple[type[Exception], ...]:
 
 UNFIT = _unfit()
 
+#: What numbers are multiplied by to see whether a function of whole tensors is the same for all.
+MAGNITUDES = (1.0, 1e-3, 1e3, 1e6)
+
 
 def grid(shape: Shape) -> Array:
     """A batch (2, *shape) that holds numbers around the kinks of activation functions.
@@ -49,6 +52,19 @@ def many(shape: Shape) -> Array:
         return x
     rows = -(-512 // x.size)
     return grid((rows, *shape)).reshape(-1, *x.shape[1:])
+
+
+def wide(shape: Shape) -> Array:
+    """A batch (n, *shape) of at least 1024 numbers: the grid, and magnitudes from 1e-3 to 1e7.
+
+    Both signs, every decade alike: a function that bends anywhere shows it here.
+    """
+    x = many(shape)
+    rows = max(2, -(-768 // max(x[0].size, 1)))
+    generator = np.random.default_rng(3)
+    size = (rows, *x.shape[1:])
+    tails = 10.0 ** generator.uniform(-3.0, 7.0, size) * generator.choice([-1.0, 1.0], size)
+    return np.concatenate([x, tails.astype(np.float32)])
 
 
 def try_function(function: Callable[..., Any], *arrays: Array) -> Array | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..shapes import Shape
 from ..user_functions import UserFunction, checked_formula, registered_formula
 from .opaque import clone_with_weights
-from .trial import grid, try_function
+from .trial import grid, try_function, wide
 
 Array = NDArray[Any]
 
@@ -87,7 +87,7 @@ def probed_spec(function: Any, shape: Shape) -> dict[str, Any] | None:
 
 def elementwise_fault(function: Any, shape: Shape) -> str | None:
     """Why ``function`` is not element-wise on tensors (n, *shape), as a predicate; else None."""
-    x = grid(shape)
+    x = wide(shape)
     result = try_function(function, x)
     if result is None:
         return f"does not run on a tensor of shape {x.shape}"

@@ -18,8 +18,9 @@ from ..graph import Graph, Node
 from ..semantics import LOWEST, nest
 from ..signs import is_non_negative
 from .average_pool import count_correction
-from .float32_layers import float32_layers
+from .names import layer_name
 from .opaque import OperationLayer, clone_layer, operation_layer, with_slots
+from .own_layers import own_layers
 from .write_layers import LAYERS, function_layer, pad_layer, set_weights
 
 Array = NDArray[Any]
@@ -35,12 +36,12 @@ def write_keras(graph: Graph) -> Any:
     """A functional keras.Model that computes ``graph``.
 
     Layers are named as the nodes ("/" becomes "_"); nodes that share weights become one layer that
-    is called several times. All compute in float32, whatever the global dtype policy is. Opaque
-    layers, which keep their own policy, are made anew from their configuration with the weights
-    copied, so that the model and the one the graph was read from share nothing; but a layer whose
-    node has the attribute ``fresh`` is used itself.
+    is called several times. All compute in float32 and channels last, whatever the global dtype
+    policy and image format are. Opaque layers, which keep their own, are made anew from their
+    configuration with the weights copied, so that the model and the one the graph was read from
+    share nothing; but a layer whose node has the attribute ``fresh`` is used itself.
     """
-    with float32_layers():
+    with own_layers():
         writer = _Writer(graph)
         for node in graph.nodes:
             writer.write_node(node)
@@ -61,10 +62,10 @@ class _Writer:
         self.names: set[str] = set()
         self.cast: dict[str, Any] = {}
         # Names that nodes have are reserved for their own layers.
-        self.wanted = {node.name: node.name.replace("/", "_") for node in graph.nodes}
+        self.wanted = {node.name: layer_name(node.name) for node in graph.nodes}
 
     def name(self, wish: str) -> str:
-        wish = wish.replace("/", "_")
+        wish = layer_name(wish)
         name, count = wish, 0
         while name in self.names:
             count += 1
@@ -75,10 +76,11 @@ class _Writer:
     def extra_name(self, wish: str) -> str:
         """A name for a helper layer that takes none of the names that nodes will want."""
         taken = set(self.wanted.values())
-        name, count = wish.replace("/", "_"), 0
+        wish = layer_name(wish)
+        name, count = wish, 0
         while name in self.names or name in taken:
             count += 1
-            name = f"{wish.replace('/', '_')}_{count}"
+            name = f"{wish}_{count}"
         self.names.add(name)
         return name
 
@@ -87,7 +89,9 @@ class _Writer:
             return
         inputs = [self.input_of(node, value) for value in node.inputs]
         if node.kind == "input":
-            name = self.name(node.name)
+            # Its name is the user's, and opens no scope.
+            name = node.name.replace("/", "_")
+            self.names.add(name)
             tensor = keras.Input(node.shape, dtype=node.attrs["dtype"], name=name)
             self.tensors[node.name] = tensor
         elif node.kind == "opaque":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..onnx_errors import OnnxError
 from .layout import PICTURE, SEQUENCE, Order
@@ -45,14 +46,23 @@ _ENDING = frozenset(
 )
 
 
+#: Declared sizes behind the batch of every input by name, in ONNX' order; None for open ones.
+OpenShapes = Mapping[str, tuple[int | None, ...]]
+
+
 def input_shapes(
-    graph: OnnxGraph, given: Mapping[str, Sequence[int]]
+    graph: OnnxGraph, given: Mapping[str, Sequence[int]] | Callable[[OpenShapes], Any]
 ) -> dict[str, tuple[int, ...]]:
     """Unbatched sizes of every input, in ONNX' order.
 
-    Raises OnnxError for an input without a batch axis and for a size that neither the model nor
-    ``given`` says.
+    ``given``: sizes by name, pictures channels-last as well where only that fits, with or without
+    the batch; or a function that is asked for them if the model leaves some open. Raises OnnxError
+    for an input without a batch axis and for a size that neither the model nor ``given`` says.
     """
+    if callable(given):
+        declared_sizes = {declared.name: _declared(declared) for declared in graph.inputs}
+        opened = any(None in sizes for sizes in declared_sizes.values())
+        given = dict(given(declared_sizes)) if opened else {}
     unknown = set(given) - {declared.name for declared in graph.inputs}
     if unknown:
         names = [declared.name for declared in graph.inputs]
@@ -60,20 +70,33 @@ def input_shapes(
     return {declared.name: _sizes(declared, given.get(declared.name)) for declared in graph.inputs}
 
 
+def _declared(declared: OnnxInput) -> tuple[int | None, ...]:
+    return tuple(
+        size if isinstance(size, int) and size > 0 else None for size in declared.shape[1:]
+    )
+
+
+def _fits(sizes: Sequence[int | str | None], numbers: Sequence[int]) -> bool:
+    return len(numbers) == len(sizes) and all(
+        not isinstance(size, int) or size <= 0 or size == number
+        for size, number in zip(sizes, numbers, strict=True)
+    )
+
+
 def _sizes(declared: OnnxInput, given: Sequence[int] | None) -> tuple[int, ...]:
     if not declared.shape:
         raise OnnxError(f"the input '{declared.name}' is a single number, without a batch axis")
     sizes = declared.shape[1:]
     if given is not None:
-        if len(given) != len(sizes) or any(
-            isinstance(size, int) and size != number
-            for size, number in zip(sizes, given, strict=True)
-        ):
-            raise OnnxError(
-                f"shapes gives {tuple(given)} for the input '{declared.name}', which the model"
-                f" declares as {sizes} behind the batch"
-            )
-        return tuple(int(number) for number in given)
+        plain = tuple(given)[1:] if len(given) == len(sizes) + 1 else tuple(given)
+        turned = (plain[-1], *plain[:-1]) if len(plain) == 3 else plain
+        for numbers in (plain, turned):
+            if _fits(sizes, numbers):
+                return tuple(int(number) for number in numbers)
+        raise OnnxError(
+            f"shapes gives {tuple(given)} for the input '{declared.name}', which the model"
+            f" declares as {sizes} behind the batch"
+        )
     result = []
     for axis, size in enumerate(sizes, 1):
         if not isinstance(size, int) or size <= 0:

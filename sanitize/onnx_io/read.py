@@ -7,7 +7,7 @@ first becomes channels last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from ..graph import Graph
 from ..node import Node
 from ..onnx_errors import OnnxError
 from .custom import CustomMatch, apply_custom, find_custom
-from .entrance import input_orders, input_shapes
+from .entrance import OpenShapes, input_orders, input_shapes
 from .fold import FREE_BATCH, Known, check_not_random, fold_constants, fold_known
 from .functions import Spelled, find_functions
 from .layout import PICTURE, SEQUENCE, Order, Tensor
@@ -84,14 +84,15 @@ def import_onnx(
     model: Any,
     *,
     layout: Layout = "channels_last",
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Callable[[OpenShapes], Any] | None = None,
 ) -> OnnxImport:
     """Read an ONNX model of opset 10 or newer.
 
     model: a ModelProto, its bytes, or a path. layout: with "channels_last" pictures that the model
     takes or makes as (n, c, h, w) are (n, h, w, c) in the graph; with "as_is" inputs and outputs
     keep the axes of ONNX. shapes: unbatched sizes (in ONNX' order) of inputs for which the model
-    leaves a size other than the batch open.
+    leaves a size other than the batch open, or a function that is asked for them: it gets the
+    declared sizes of every input by name, None for open ones, and is called where there are any.
 
     The first axis of every input counts samples and may have any size, whatever the model says; in
     between and in outputs it may be another one, which is the first of the graph's value then.
@@ -104,7 +105,7 @@ def import_onnx(
     if not graph.inputs:
         raise OnnxError(f"the model '{graph.name}' has no inputs")
     fold_constants(graph)
-    known = input_shapes(graph, dict(shapes or {}))
+    known = input_shapes(graph, shapes or {})
     free = any(not isinstance(declared.shape[0], int) for declared in graph.inputs)
     first = graph.inputs[0].shape[0]
     r = Reading(graph, FREE_BATCH if free or not isinstance(first, int) else (first,))

@@ -9,11 +9,11 @@ from keras import layers
 from quantkeras.api import quantize
 
 
-class Doubling(layers.Layer):
+class RunningSum(layers.Layer):
     """A layer that nobody here knows."""
 
     def call(self, x):
-        return x + x
+        return keras.ops.cumsum(x, axis=1)
 
 
 def classifier():

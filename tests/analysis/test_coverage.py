@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from reported_models import Doubling, classifier, images, quantized
+from reported_models import RunningSum, classifier, images, quantized
 
 from quantkeras.analysis import coverage, planned_coverage
 from quantkeras.api import convert, load_model, quantize, save_model
@@ -110,14 +110,14 @@ def test_a_cloned_and_a_trained_model_still_know(model):
 def test_layers_that_stay_float_say_why():
     image = keras.Input((8, 8, 3), name="image")
     x = layers.Conv2D(4, 3, name="conv")(image)
-    x = Doubling(name="mine")(x)
+    x = RunningSum(name="mine")(x)
     x = layers.Flatten(name="flat")(x)
     outputs = layers.Dense(3, name="head")(x)
     found = coverage(quantized(keras.Model(image, outputs)))
-    assert (found["mine"].status, found["mine"].type) == ("float", "Doubling")
-    assert found["mine"].became == "Doubling" and "Doubling has no integer form" in str(found)
+    assert (found["mine"].status, found["mine"].type) == ("float", "RunningSum")
+    assert found["mine"].became == "RunningSum" and "RunningSum has no integer form" in str(found)
     assert found["head"].reason.startswith("behind 'flat'") or "behind" in found["head"].reason
-    assert found.summary.startswith("1 of 4 layers integer; float: mine (Doubling has no")
+    assert found.summary.startswith("1 of 4 layers integer; float: mine (RunningSum has no")
     assert found.summary.endswith("and 2 more")
     asked = QuantizationParams(float_layers=("head",))
     found = coverage(quantized(classifier(), qparams=asked))

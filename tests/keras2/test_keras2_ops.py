@@ -103,7 +103,7 @@ def test_operations_where_there_is_no_layer(function, first, rest, operation, in
         ("math.add", X, {"y": "text"}, "neither a tensor nor a constant"),
         ("clip_by_value", X, {"clip_value_min": Y, "clip_value_max": 1}, "nor a constant"),
         ("math.reduce_mean", X, {"axis": [0, 1]}, "batch axis"),
-        ("split", X, {"num_or_size_splits": [2, -1], "axis": 1}, "not all known"),
+        ("split", X, {"num_or_size_splits": [-1, 2], "axis": 1}, "not all known"),
         ("gather", X, {"indices": [0], "axis": 1, "batch_dims": 1}, "per sample"),
         ("roll", X, {"shift": Y, "axis": 1}, "computed"),
         ("repeat", X, {"repeats": [1, 2], "axis": 1}, "differently often"),

@@ -125,7 +125,6 @@ def test_saved_and_loaded(tmp_path, suffix):
     (lambda x: ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1.0), "not zero"),
     (lambda x: ops.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="symmetric"), "'symmetric'"),
     (lambda x: layers.UpSampling2D(2, interpolation="bilinear")(x), "bilinear"),
-    (lambda x: layers.BatchNormalization(axis=1)(x), "axis 1, which is not the channels"),
     (lambda x: layers.Softmax(axis=(1, 2))(x), "several axes"),
 ])  # fmt: skip
 def test_what_is_not_understood_has_a_reason(build, reason):

@@ -80,7 +80,6 @@ OPAQUE = {
     "softmax of a map": lambda: layers.Softmax(axis=(1, 2)),
     "sparsemax": lambda: layers.Activation("sparsemax"),
     "unit length": lambda: layers.UnitNormalization(),
-    "norm of rows": lambda: layers.BatchNormalization(axis=1),
 }
 OPERATIONS = {
     "plus tensor": lambda x: x + x * 2.0,
