@@ -12,6 +12,9 @@ from .shapes import transpose_output, window_of, window_pads
 
 Array = NDArray[Any]
 
+#: Bytes of the matrix of windows that a convolution is computed with.
+_LARGEST_MATRIX = 2**26
+
 Run = Callable[[Mapping[str, Any], Mapping[str, Array], list[Array]], Array]
 
 
@@ -45,16 +48,41 @@ def with_bias(x: Array, weights: Mapping[str, Array]) -> Array:
     return np.asarray(x + weights["bias"]) if "bias" in weights else x
 
 
+def _times(view: Array, matrix: Array) -> Array:
+    """Product of the windows of a view (n, ho, wo, kh, kw, c) with a matrix (kh * kw * c, out).
+
+    A matrix of all windows holds each number of the input once per tap: where the kernels are
+    large, gigabytes. So it is made for a part of the positions at a time.
+    """
+    batch, height, width = view.shape[:3]
+    result = np.empty((batch, height, width, matrix.shape[1]), np.result_type(view, matrix))
+    position = max(matrix.shape[0] * view.itemsize, 1)
+    columns = min(width, max(1, _LARGEST_MATRIX // position))
+    rows = min(height, max(1, _LARGEST_MATRIX // (position * columns)))
+    samples = min(batch, max(1, _LARGEST_MATRIX // (position * columns * max(rows, 1))))
+    for n in range(0, batch, samples):
+        for row in range(0, height, rows):
+            for column in range(0, width, columns):
+                place = (
+                    slice(n, n + samples),
+                    slice(row, row + rows),
+                    slice(column, column + columns),
+                )
+                part = view[place]
+                product = part.reshape(-1, matrix.shape[0]) @ matrix
+                result[place] = product.reshape(*part.shape[:3], -1)
+    return result
+
+
 def _conv2d(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, (kh, kw) = _windows("conv2d", attrs, weights, inputs[0], weights.get("pad_value", 0.0))
+    view, _ = _windows("conv2d", attrs, weights, inputs[0], weights.get("pad_value", 0.0))
     kernel, groups = weights["kernel"], attrs["groups"]
     cin, cout = kernel.shape[2], kernel.shape[3] // groups
     parts = []
     for group in range(groups):
-        part = view[:, :, :, group * cin : (group + 1) * cin]
-        columns = part.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * cin)
+        part = view[:, :, :, group * cin : (group + 1) * cin].transpose(0, 1, 2, 4, 5, 3)
         matrix = kernel[..., group * cout : (group + 1) * cout].reshape(-1, cout)
-        parts.append((columns @ matrix).reshape(*view.shape[:3], cout))
+        parts.append(_times(part, matrix))
     return with_bias(parts[0] if groups == 1 else np.concatenate(parts, -1), weights)
 
 

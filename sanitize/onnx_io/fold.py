@@ -6,6 +6,7 @@ batch sizes: a number that differs between the two is the batch size or follows 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,8 +140,13 @@ def node_model(
 
 
 def fold_constants(graph: OnnxGraph) -> None:
-    """Compute every node that reads constants only; the results become constants."""
+    """Compute every node that reads constants only; the results become constants.
+
+    What only such nodes read is dropped as soon as they are computed.
+    """
     rest: list[OnnxNode] = []
+    left = Counter(name for node in graph.nodes for name in node.reads)
+    left.update(graph.outputs)
     for node in graph.nodes:
         check_not_random(node)
         if all(name in graph.constants for name in node.reads):
@@ -148,6 +154,10 @@ def fold_constants(graph: OnnxGraph) -> None:
             names = [name for name in node.outputs if name]
             for name, array in zip(names, run_operator(node, arrays, graph), strict=True):
                 graph.constants[name] = array
+            left.subtract(node.reads)
+            for name in node.reads:
+                if not left[name]:
+                    del graph.constants[name]
         else:
             rest.append(node)
     graph.keep_nodes(rest)
