@@ -220,7 +220,12 @@ def inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
             graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
-    inferred = onnx.shape_inference.infer_shapes(light).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise ModelFileError(
+            f"the shapes of the model '{model.graph.name}' do not fit together: {error}"
+        ) from error
     values = [*model.graph.value_info, *inferred.value_info, *inferred.input, *inferred.output]
     return {
         value.name: value.type.tensor_type

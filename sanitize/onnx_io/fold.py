@@ -40,6 +40,10 @@ _RANDOM = frozenset(
 _NEWER = {"DequantizeLinear": 19, "QuantizeLinear": 19}
 
 
+_FAULTS = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
+"""What ONNX's reference raises for inputs or attributes that an operator does not take."""
+
+
 @dataclass(frozen=True, eq=False)
 class Known:
     """A value that no data flow into: one array per batch size, or one for all."""
@@ -98,7 +102,7 @@ class OperatorRunner:
         try:
             with np.errstate(all="ignore"):
                 results = self._evaluator.run(None, dict(arrays))
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError) as error:
+        except _FAULTS as error:
             shapes = {name: array.shape for name, array in arrays.items()}
             raise OnnxError(f"node {self.node} cannot be run on {shapes}: {error}") from error
         if not all(isinstance(result, (np.ndarray, np.generic)) for result in results):

@@ -7,7 +7,8 @@ first becomes channels last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -177,7 +178,8 @@ def _read_nodes(r: Reading) -> None:
             continue
         match = by_last.get(id(node))
         if match is None:
-            read_node(r, node)
+            with _as_declared(node):
+                read_node(r, node)
             continue
         r.label, r.source = node.name, tuple(part.name for part in match.nodes)
         if isinstance(match, Spelled):
@@ -185,6 +187,23 @@ def _read_nodes(r: Reading) -> None:
         elif not apply_custom(r, match):
             for part in match.nodes:
                 read_node(r, part)
+
+
+@contextmanager
+def _as_declared(node: OnnxNode) -> Iterator[None]:
+    """Names the node whose inputs or attributes are not those of its operator.
+
+    onnx.checker looks at their names and types; too few numbers in one show where it is read.
+    """
+    try:
+        yield
+    except OnnxError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
+        raise OnnxError(
+            f"node {node} has inputs or attributes that its operator does not take:"
+            f" {type(error).__name__}: {error}"
+        ) from error
 
 
 def _read_spelled(r: Reading, spelled: Spelled) -> None:

@@ -49,7 +49,7 @@ def load_model(model: Any) -> onnx.ModelProto:
     if loaded.ByteSize() <= _LARGEST_CHECKED:
         try:
             onnx.checker.check_model(loaded)
-        except onnx.checker.ValidationError as error:
+        except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
             raise OnnxError(f"{label} is not a valid ONNX model: {error}") from error
     check_sizes(loaded, label)
     return loaded
