@@ -14,6 +14,7 @@ from . import onnxruntime_tool
 from .activation_params import merge_clipping
 from .calibration import Batch, activations_of, measure
 from .graph_editor import GraphEditor
+from .joined_outputs import leave_joined_outputs
 from .model_source import inferred_types, opset_of
 from .node_selection import (
     DYNAMIC_EXTRAS,
@@ -173,6 +174,10 @@ class Task:
             )
             if samples is None:
                 self._nodes = [node for node in self._nodes if not self._may_stay_float(node)]
+            elif not self._choice.explicit:
+                self._nodes = leave_joined_outputs(
+                    graph, self._nodes, self._params, (given or {}).keys()
+                )
         require_entries(self._needed(), self._params, form.text.rstrip(",") + ":")
 
     def _remember(self, batch: Batch) -> None:
