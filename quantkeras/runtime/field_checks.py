@@ -59,6 +59,7 @@ def check_input_fields(entry: ProgramInput) -> None:
     _tensor(owner, entry.shape)
     _format(owner, entry.format, entry.shape)
     _floats(owner, "scale", entry.scale, entry.shape)
+    _floats(owner, "offset", entry.offset, entry.shape)
 
 
 def check_layer_fields(layer: ProgramLayer) -> None:

@@ -142,6 +142,7 @@ def test_numbers_outside_the_layers(edited: Edited) -> None:
         ("layers", "output_scale", np.full(2, np.nan, np.float32), "output_scale is NaN"),
         ("inputs", "scale", np.ones((2, 2), np.float32), "scale has the shape"),
         ("inputs", "scale", np.ones(1, int), "scale is of int64, not floats"),
+        ("inputs", "offset", np.full(1, np.inf, np.float32), "offset is NaN or infinite"),
     ):
         changed = copy.copy(edited)
         changed.header = copy.deepcopy(edited.header)
