@@ -9,11 +9,14 @@ Rounding passes gradients straight through inside the clipping range and stops t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from ..errors import AccumulatorTooWide
 
 Tensor = Any
 
@@ -23,6 +26,52 @@ _MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of an IEEE float32
 def float64_available() -> bool:
     """Whether the backend computes in float64 (JAX does not unless told to)."""
     return keras.backend.backend() != "jax"
+
+
+def check_carriers(layer: str, carriers: Sequence[str]) -> None:
+    """Raises AccumulatorTooWide, naming the layer, for a carrier that the backend does not have."""
+    if "float64" in carriers and not float64_available():
+        backend = keras.backend.backend()
+        raise AccumulatorTooWide(
+            f"layer {layer!r}: its sums can reach 2**24 and more, and Keras computes in float32 on "
+            f"{backend}, which is exact below that only. Run the program, convert(model).predict; "
+            "use the TensorFlow or PyTorch backend (KERAS_BACKEND); or quantize the float model "
+            f"anew on {backend}"
+        )
+
+
+# Some functions of Keras turn float64 into float32 on PyTorch. Here they keep the type that they
+# are given, whatever the backend.
+
+
+def _narrowed(x: Tensor) -> bool:
+    wide = keras.backend.standardize_dtype(x.dtype) == "float64"
+    return wide and keras.backend.backend() == "torch"
+
+
+def floor(x: Tensor) -> Tensor:
+    """The largest integer up to x; of a float64 magnitudes below 2**63. No gradient."""
+    if not _narrowed(x):
+        return ops.floor(x)
+    towards_zero = ops.cast(ops.cast(x, "int64"), x.dtype)
+    return towards_zero - ops.cast(x < towards_zero, x.dtype)
+
+
+def minimum(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller one, element by element."""
+    return ops.where(x < y, x, y) if _narrowed(x) else ops.minimum(x, y)
+
+
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    """The larger one, element by element."""
+    return ops.where(x > y, x, y) if _narrowed(x) else ops.maximum(x, y)
+
+
+def matmul(x: Tensor, weights: Tensor) -> Tensor:
+    """Product of (..., i) and (i, o)."""
+    if not _narrowed(x):
+        return ops.matmul(x, weights)
+    return ops.einsum("...i,io->...o", x, weights)
 
 
 def power_of_two(exponent: Tensor, less: int = 0) -> Tensor:
@@ -115,7 +164,7 @@ def rescale(acc: Tensor, multiplier: Tensor, qmin: int, qmax: int) -> Tensor:
 
     @ops.custom_gradient
     def saturating(acc: Tensor, multiplier: Tensor) -> tuple[Tensor, Any]:
-        rounded = ops.cast(ops.floor(acc * ops.cast(multiplier, acc.dtype) + 0.5), "float32")
+        rounded = ops.cast(floor(acc * ops.cast(multiplier, acc.dtype) + 0.5), "float32")
         # An unsigned output has no negative accumulators: one comparison is enough.
         result = ops.minimum(rounded, qmax) if qmin == 0 else ops.clip(rounded, qmin, qmax)
 

@@ -74,10 +74,12 @@ class FloatArrays:
         )
 
     def dense(self, x: Tensor, weights: Tensor) -> Tensor:
-        return ops.matmul(x, weights)
+        return exact.matmul(x, weights)
 
     def elementwise(self, kind: str, x: Tensor, y: Tensor) -> Tensor:
-        return getattr(ops, kind)(x, y)
+        of_exact = {"minimum": exact.minimum, "maximum": exact.maximum}
+        operation = of_exact.get(kind) or getattr(ops, kind)
+        return operation(x, y)
 
     def add_bias(self, acc: Tensor, bias: Tensor, shift: Tensor | None) -> Tensor:
         del shift  # a bias here is already aligned
@@ -103,7 +105,7 @@ class FloatArrays:
 
     def relu(self, x: Tensor, max_value: Tensor | None) -> Tensor:
         rectified = ops.relu(x)
-        return rectified if max_value is None else ops.minimum(rectified, max_value)
+        return rectified if max_value is None else exact.minimum(rectified, max_value)
 
     def rescale(self, acc: Tensor, params: LayerParams) -> Tensor:
         return acc

@@ -25,6 +25,7 @@ class LayerCalls:
     """
 
     carrier = "float32"
+    name: Any
     rescale_carrier: str
     pool: Pool | None
     gain: Any
@@ -79,6 +80,7 @@ class LayerCalls:
     def _carriers(self, training: bool | None) -> tuple[str, str, str]:
         """Types of product, pooled sum and rescale; in training float32 is near enough."""
         product, rescale = ("float32",) * 2 if training else (self.carrier, self.rescale_carrier)
+        exact.check_carriers(self.name, (product, rescale))
         return product, "float64" if self.sums_in_float64 else product, rescale
 
     @property

@@ -42,13 +42,16 @@ class ElementwiseLayer(HardwareLayer):
         return sum(magnitudes)
 
     def choose_carriers(self, ranges_can_move: bool) -> None:
-        """float32 for the core and the rescale where the present formats prove it exact."""
-        if not exact.float64_available():
-            return
-        self.carrier = self.rescale_carrier = "float64"
+        """float32 for the core and the rescale where the present formats prove it exact.
+
+        Raises AccumulatorTooWide where they do not and the backend has nothing wider.
+        """
         quantizer = self.rescale_quantizer
-        if ranges_can_move or quantizer is None:
-            return
+        available = exact.float64_available()
+        if available:
+            self.carrier = self.rescale_carrier = "float64"
+            if ranges_can_move or quantizer is None:
+                return
         formats = self.input_formats
         lsbs = [f.lsb() for f in formats]
         aligned = self._aligned_lsbs(lsbs)
@@ -57,8 +60,12 @@ class ElementwiseLayer(HardwareLayer):
             for x, target, f in zip(lsbs, aligned, formats, strict=True)
         ]
         if max(self.largest_result(magnitudes), *magnitudes) >= FLOAT32_LIMIT:
+            exact.check_carriers(self.name, ("float64",))
             return
         self.carrier = "float32"
+        if not available:
+            self.rescale_carrier = "float32"  # the gain takes as many bits as that keeps exact
+            return
         lsb = self._accumulator_lsb(aligned)
         unit = quantizer.lsb() * exact.float32_unit(quantizer.value_bits) / lsb
         whole = self.gain / unit

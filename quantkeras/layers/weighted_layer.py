@@ -251,7 +251,7 @@ class WeightedLayer(HardwareLayer):
         weights = ops.cast(self.kernel_shaped(flat), wide)
         sums = ops.reshape(self.weight_sums(weights, largest), (-1,)) / lsb
         halves = 0.5 * self.weight_quantizer.fan_in * ops.max(largest) / ops.min(lsb)
-        ratio = ops.cast(sums / ops.maximum(PRODUCT_LIMIT - halves, 1.0), "float32")
+        ratio = ops.cast(sums / exact.maximum(PRODUCT_LIMIT - halves, 1.0), "float32")
         grown = 2 * exact.power_of_two_below(ops.maximum(ratio, 1.0))
         return ops.where(sums <= PRODUCT_LIMIT, ops.ones_like(grown), grown)
 
