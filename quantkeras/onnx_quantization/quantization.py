@@ -63,8 +63,8 @@ def quantize_onnx(
 
     Nodes that cannot be quantized stay float, and one warning says which and why; so do, without
     one, Concats of unlike ranges that only floats read, unless op_types_to_quantize or the lists of
-    nodes ask for them. Graphs within
-    nodes (loops, branches) are left alone, and so are operators of other domains than ONNX's own.
+    nodes ask for them. Graphs within nodes (loops, branches) are left alone, and so are operators
+    of other domains than ONNX's own.
     The result is checked and run once before it is returned. Raises QuantizationError for a name
     that no node or tensor has, a missing scale, settings that exclude each other, or a result that
     does not run where the float model does.
