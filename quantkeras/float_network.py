@@ -22,6 +22,7 @@ from .calibration.sample_shapes import SampleShapes
 from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
 from .export.onnx_export import require_onnx
+from .layers import is_quantized
 from .provenance import layer_types
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ class FloatNetwork:
         """The layers behind a node for a message: 'head' (dense), or 'fc' (Gemm)."""
         names = node.source or (node.name,)
         if self.onnx is None:
-            return f"{', '.join(map(repr, names))} ({node.kind})"
+            kind = node.kind
+            if kind == "opaque":  # which says nothing to the user
+                kind = self.layers.get(names[0], type(node.attrs["layer"]).__name__)
+            return f"{', '.join(map(repr, names))} ({kind})"
         return ", ".join(f"{name!r} ({self.layers.get(name, node.kind)})" for name in names)
 
 
@@ -92,13 +96,19 @@ def float_network(
     leaves those of a Keras model open.
     verify: run what is read from a Keras model against it on random inputs.
 
-    Raises QuantizationError for anything else, SampleError where sizes stay open, OnnxError and
-    GraphError for a model that cannot be read, and ReadingError, naming the layer, where what was
-    read computes something else.
+    Raises QuantizationError for a quantized model and for anything else, SampleError where sizes
+    stay open, OnnxError and GraphError for a model that cannot be read, and ReadingError, naming
+    the layer, where what was read computes something else.
     """
     if isinstance(model, FloatNetwork):
         return model
     if isinstance(model, keras.Model):
+        if is_quantized(model):
+            raise QuantizationError(
+                f"model {model.name!r} is quantized already, and this takes the float model that "
+                "it was made of; calibrate, correct_bias, adaround and fit go on with a quantized "
+                "one"
+            )
         return _keras_network(model, shapes, samples, verify)
     if is_onnx(model):
         return onnx_network(model, shapes=onnx_shapes(shapes, samples))

@@ -168,12 +168,12 @@ def _report_plan(
     if network.onnx is not None and behind:
         more = [f"{len(behind) - LISTED} more"] if len(behind) > LISTED else []
         listed += f". Behind: {', '.join([*behind[:LISTED], *more])}"
-    message = (
-        f"{len(plan.stops)} layer(s) stay float, and {len(behind)} behind them: {listed}. "
-        "The quantized model runs; convert() covers it up to its Dequantizer."
-    )
+    message = f"{len(plan.stops)} layer(s) stay float, and {len(behind)} behind them: {listed}. "
     if strict:
-        raise QuantizationError(message)
+        raise QuantizationError(
+            f"{message}Replace them, name them in float_layers, or quantize without strict."
+        )
+    message += "The quantized model runs; convert() covers it up to its Dequantizer."
     warnings.warn(message, stacklevel=3)
 
 

@@ -64,6 +64,11 @@ def convert_parts(model: keras.Model) -> list[Program]:
 
 
 def _readable(model: keras.Model) -> Graph:
+    if not isinstance(model, keras.Model):
+        raise QuantizationError(
+            f"convert takes a quantized keras.Model, not {type(model).__name__}; quantize makes "
+            "one, of an ONNX model with as_onnx=False"
+        )
     graph = read_keras(model)
     if not any(isinstance(n.attrs.get("layer"), HardwareLayer) for n in graph):
         raise QuantizationError(

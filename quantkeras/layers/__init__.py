@@ -2,7 +2,7 @@
 
 from .element_function import ElementFunction
 from .hardware_layer import HardwareLayer
-from .inventory import choose_carriers, forget_compiled, quantizers_of
+from .inventory import choose_carriers, forget_compiled, is_quantized, quantizers_of
 from .live_batchnorm import LiveBatchNorm
 from .merges import (
     ElementwiseLayer,
@@ -69,6 +69,7 @@ __all__ = [
     "WeightedLayer",
     "choose_carriers",
     "forget_compiled",
+    "is_quantized",
     "format_of",
     "quantizers_of",
 ]

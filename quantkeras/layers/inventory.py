@@ -25,6 +25,16 @@ def choose_carriers(layers: Iterable[Any]) -> None:
             layer.choose_carriers(can_move)
 
 
+def is_quantized(model: keras.Model) -> bool:
+    """Whether a model has quantized layers, itself or in the models in it."""
+    return any(
+        is_quantized(layer)
+        if isinstance(layer, keras.Model)
+        else isinstance(layer, HardwareLayer | InputQuantizer)
+        for layer in model.layers
+    )
+
+
 def forget_compiled(model: keras.Model) -> None:
     """Drop the compiled steps of a model, which hold its layers as they were."""
     for compiled in ("train_function", "test_function", "predict_function"):
