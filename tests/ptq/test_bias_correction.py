@@ -46,7 +46,7 @@ def settle(model):
     """The running statistics become those of X."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            before = as_numpy(keras.Model(model.inputs, layer.input)(X))
+            before = as_numpy(keras.Model(model.input, layer.input)(X))
             rows = before.reshape(-1, before.shape[-1])
             weights = layer.get_weights()
             layer.set_weights([*weights[:2], rows.mean(axis=0), rows.var(axis=0)])
