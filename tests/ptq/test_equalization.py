@@ -124,7 +124,7 @@ def test_a_triple_has_the_closed_form_of_the_paper():
 
 def test_a_clip_stays_a_clip_per_channel_in_one_hardware_layer():
     model = NETWORKS["relu6"]()
-    inside = as_numpy(keras.Model(model.input, model.layers[1].output)(X * 3))
+    inside = as_numpy(keras.Model(model.inputs[0], model.layers[1].output)(X * 3))
     assert inside.max() == 6.0  # the clip matters
     equalized = equalize(model)
     quantized = quantize(equalized, samples=X * 3)
@@ -163,14 +163,14 @@ def high_bias(padding="valid", *between):
     weights[0], weights[1] = np.array([0.4, 0.5, 0.3, 0.2]), np.array([9.0, 12.0, 0.1, 7.0])
     weights[2:] = [np.zeros(4), np.ones(4)]
     norm.set_weights(weights)
-    x = as_numpy(keras.Model(model.input, model.layers[0].output)(X))
+    x = as_numpy(keras.Model(model.inputs[0], model.layers[0].output)(X))
     norm.set_weights([*weights[:2], x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))])
     return model
 
 
 def test_high_biases_are_absorbed():
     model = high_bias()
-    values = as_numpy(keras.Model(model.input, model.layers[1].output)(X))
+    values = as_numpy(keras.Model(model.inputs[0], model.layers[1].output)(X))
     bound = np.maximum(0, np.array([9.0, 12.0, 0.1, 7.0]) - 3 * np.array([0.4, 0.5, 0.3, 0.2]))
     equalized = equalize(model, absorb_bias=True)
     raw = read_keras(model)
