@@ -152,8 +152,10 @@ def _report_plan(
     if not plan.blocks:
         reasons = "; ".join(f"{f.node.name!r}: {f.reason}" for f in plan.floats[:3])
         raise QuantizationError(f"nothing in model {plan.graph.name!r} can be quantized: {reasons}")
+    # A layer that does nothing has gone, but its name is no mistake.
+    nodes = (*network.graph, *plan.graph)
     unmatched = qparams.unmatched(
-        {name: node.kind for node in plan.graph for name in (node.name, *node.source)}
+        {name: node.kind for node in nodes for name in (node.name, *node.source)}
     )
     if unmatched:
         raise QuantizationError(

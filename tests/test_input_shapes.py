@@ -11,6 +11,7 @@ from quantkeras.calibration.batches import SampleError
 from quantkeras.cli import main
 from quantkeras.commands.input_shapes import given_shapes
 from quantkeras.errors import QuantizationError
+from quantkeras.params import QuantizationParams
 
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
 
@@ -162,3 +163,14 @@ def test_open_sizes_of_an_onnx_model(tmp_path, monkeypatch):
     np.savez("x.npz", x=x)
     assert main(["quantize", "-m", "net.onnx", "-sa", "x.npz", "-o", "q.keras"]) == 0
     assert main(["sanitize", "-m", "net.onnx", "--shapes", "x=3,6,6", "-o", "s.keras"]) == 0
+
+
+def test_a_layer_that_does_nothing_may_be_named():
+    x = image = keras.Input((6,))
+    x = layers.Dense(4, name="first")(x)
+    x = layers.Dense(2, name="head")(layers.Dropout(0.5, name="drop")(x))
+    params = QuantizationParams(float_layers=("drop*",))
+    quantized = quantize(keras.Model(image, x), params, samples=X[:, :, 0, 0], strict=True)
+    assert coverage(quantized)["drop"].status == "removed"
+    with pytest.raises(QuantizationError, match="no layer is named 'dorp'"):
+        quantize(keras.Model(image, x), QuantizationParams(float_layers=("dorp",)), X[:, :, 0, 0])
