@@ -18,7 +18,7 @@ from .analysis import coverage
 from .borders import unfold_borders
 from .build import build_model
 from .calibration import calibrate_on
-from .calibration.entrance import decided_kind
+from .calibration.entrance import decided_kind, warn_of_prepared
 from .calibration.sample_shapes import SampleShapes
 from .errors import NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
@@ -108,6 +108,8 @@ def quantize(
         observers |= {name: kind for name, kind in observer.items() if isinstance(kind, str)}
     made = replace(trace(network.layers, plan, log), params=qparams, observers=observers)
     attach(quantized, replace(made, provisional=samples is None))
+    if samples is not None:
+        warn_of_prepared(network.graph, stream.peek(ROWS, BYTES))
     watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []
     calibrate_on(quantized, stream, observer, fresh=True, fill=samples is not None)
     fit_accumulators(quantized, qparams.buffer_bits)

@@ -1,17 +1,24 @@
-"""What samples decide about the inputs of a model: whether these are integers or floats."""
+"""What samples say about the inputs of a model: whether these are integers or floats, and whether
+they are prepared already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from sanitize.graph import Graph
+from sanitize.graph import Graph, producer_of
 
 from ..borders import find_borders, layer_padding
 from ..layers import InputQuantizer
 from ..params import QuantizationParams
+from .batches import Batch
+
+NEXT_TO_NOTHING = 1 / 32
+"""Networks do not scale their inputs to a smaller range than this."""
 
 DType = np.dtype[Any]
 
@@ -35,7 +42,7 @@ def take_kinds(graph: Graph, params: QuantizationParams, dtypes: Mapping[str, DT
     borders = find_borders(graph, layer_padding)
     for node in graph:
         layer = node.attrs.get("layer")
-        if not isinstance(layer, InputQuantizer) or graph[node.inputs[0]].kind != "input":
+        if not isinstance(layer, InputQuantizer) or graph[producer_of(node.inputs[0])].kind != "input":
             continue
         kind = decided_kind(params, dtypes[node.inputs[0]])
         if layer.integer_input or kind == "float32":
@@ -49,3 +56,25 @@ def take_kinds(graph: Graph, params: QuantizationParams, dtypes: Mapping[str, DT
             layer.signed = signed
         else:
             layer.take_integers()
+
+
+def warn_of_prepared(graph: Graph, batches: Sequence[Batch]) -> None:
+    """Warn of samples that are prepared already for a network that prepares its inputs itself.
+
+    graph: of the float network, as it was read. batches: some samples.
+    """
+    for name in graph.inputs:
+        readers = graph.consumers(name)
+        if not batches or not readers or any(node.kind != "affine" for node in readers):
+            continue
+        low = float(min(batch[name].min() for batch in batches))
+        high = float(max(batch[name].max() for batch in batches))
+        factor = max(float(np.abs(node.weights["scale"]).max()) for node in readers)
+        if 0 < (high - low) * factor < NEXT_TO_NOTHING:
+            layer = ", ".join(readers[0].source) or readers[0].name
+            warnings.warn(
+                f"input {name!r}: samples from {low:.4g} to {high:.4g} are multiplied by "
+                f"{factor:.4g} in {layer!r}, which leaves next to nothing of them. "
+                "The network prepares its inputs itself: give it samples as they are before that.",
+                stacklevel=3,
+            )

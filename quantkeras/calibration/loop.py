@@ -14,6 +14,7 @@ from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
 from ..borders import Border, find_borders, join_borders, layer_padding
+from ..conversion.program_inputs import inputs_of
 from ..errors import QuantizationError
 from ..layers import (
     HardwareLayer,
@@ -27,6 +28,7 @@ from ..numerics.shapes import fixed_shape
 from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
+from ..runtime.fed import check_fed
 from ..twins import run_batch
 from .entrance import take_kinds
 from .filling import fill_range, normalize_integers, weighted_readers
@@ -39,6 +41,12 @@ ObserverKind = str | Observer | Callable[[], Observer]
 
 BATCH_BUDGET = 256 * 2**20
 """Bytes that the observed activations of one step may take."""
+
+LOOKED_AT = 256
+"""So many of the samples are looked at to see whether they are of the scale of those before."""
+
+ANOTHER_SCALE = 16.0
+"""Samples that often leave the former range by so many times its width are of another scale."""
 
 
 def calibrate(
@@ -59,13 +67,19 @@ def calibrate(
     that many per epoch, None for all.
 
     A model that was quantized without samples becomes what it had become with these: integer
-    samples make its inputs integers, for one. Later calibrations set ranges only.
+    samples make its inputs integers, for one. Later calibrations set ranges only, and warn of
+    samples of quite another scale than the former ones.
 
-    Raises QuantizationError for a model without quantized layers, and for bad samples.
+    Raises QuantizationError for a model without quantized layers, for bad samples, and for
+    fractions that rounding to the integers of an integer input leaves next to nothing of.
     """
     stream = open_samples(model, samples, num_samples, batch_size, epochs)
     made = provenance_of(model)
     first = made.provisional and samples is not None
+    if samples is not None and not made.provisional:
+        entries, told = inputs_of(read_keras(model)), set[str]()
+        for batch in stream.peek(LOOKED_AT, BATCH_BUDGET):
+            check_fed(entries, batch, told, beyond=ANOTHER_SCALE)
     if first:
         take_kinds(read_keras(model), made.params or QuantizationParams(), stream.dtypes)
     calibrate_on(model, stream, observer, fresh=first)

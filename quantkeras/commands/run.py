@@ -16,6 +16,7 @@ from ..errors import QuantizationError
 from ..progress import progress
 from ..runtime import Program
 from ..runtime.execution import top1
+from ..runtime.fed import check_fed
 from .files import check_output, is_program, naming, write_arrays
 from .keras_import import import_keras
 from .run_data import find_labels, open_inputs
@@ -79,15 +80,24 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     import_keras()
     import keras
 
+    from sanitize.keras_io import read_keras
+
     from ..api import load_model
     from ..calibration.loop import input_names
+    from ..conversion.program_inputs import inputs_of
+    from ..layers import InputQuantizer
     from ..twins import run_batch
 
     model = load_model(path)
     tensors = keras.tree.flatten(model.inputs)
     names = input_names(model)
 
+    quantized = any(isinstance(layer, InputQuantizer) for layer in model.layers)
+    entries = inputs_of(read_keras(model)) if quantized else []
+    told: set[str] = set()
+
     def run_model(batch: Batch) -> list[Array]:
+        check_fed(entries, batch, told)
         fed = [np.asarray(batch[name], np.float32) for name in names]
         return run_batch(model, fed)
 

@@ -24,6 +24,7 @@ from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .layer_numbers import as_array, layer_params
 from .movements import moved, movement_steps
 from .parts import integer_parts
+from .program_inputs import program_input
 
 Array = npt.NDArray[Any]
 
@@ -124,19 +125,9 @@ class _Converter:
 
     def _add_input(self, node: Node, layer: InputQuantizer) -> None:
         source = node.inputs[0]  # one output of a float layer, or an input of the model
-        found = layer.output_format(node.shape).numpy().compact()
-        scale = as_array(layer.scale, np.float32)
-        offset = as_array(layer.offset, np.float32) if layer.has_offset else None
-        self.inputs.append(
-            ProgramInput(
-                source,
-                self._shape(node.name),
-                found,
-                None if (scale == 1).all() else scale,
-                None if offset is None or not offset.any() else offset,
-            )
-        )
-        self.formats[node.name] = found
+        entry = program_input(source, self._shape(node.name), layer)
+        self.inputs.append(entry)
+        self.formats[node.name] = entry.format
         self.alias[node.name] = source
 
     def _enter(self, values: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from ..layers import Dequantizer, HardwareLayer, InputQuantizer
 from ..numerics.formats import Format
 from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
+from ..runtime.fed import check_fed
 from ..twins import run_batch, view
 from .convert import convert
 from .parts import integer_parts
@@ -47,7 +48,8 @@ def verify(
     where the tensors of all layers would take too much memory.
     Also compared: what ``qmodel.predict`` returns, for outputs that are dequantized integers.
 
-    Raises QuantizationError if the program was not made from this model, and for bad samples.
+    Raises QuantizationError if the program was not made from this model, and for bad samples; warns
+    of samples that are prepared in another way than those of the calibration.
     """
     if not isinstance(program, Program):
         raise QuantizationError(
@@ -70,9 +72,12 @@ def verify(
     fed_inside = [entry.name for entry in program.inputs if entry.name not in graph.inputs]
     model = view(graph, lambda layer: layer.call, [*values, *fed_inside])
     stream = open_for_both(graph, program, samples, num_samples, batch_size)
-    done = 0
+    done, told = 0, set[str]()
+    entries = [entry for entry in program.inputs if entry.name in graph.inputs]
     with progress_bar(num_samples, "verifying") as advance:
         for batch in pieces(stream, program):
+            if samples is not None:
+                check_fed(entries, batch, told)
             fed = [np.asarray(batch[name], np.float32) for name in graph.inputs]
             found = run_batch(model, fed)
             batch = batch | dict(zip(fed_inside, found[len(values) :], strict=True))

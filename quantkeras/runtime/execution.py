@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import QuantizationError
 from ..progress import progress_bar
 from .check import collect_inputs
+from .fed import check_fed
 from .memory import available_memory
 from .schedule import peak_bits
 
@@ -34,9 +35,15 @@ def run(
     verbose: bool | int,
     keep: Sequence[str],
     quantized: bool,
+    told: set[str] | None = None,
 ) -> dict[str, Array]:
-    """Int64 tensors of the names in keep for all samples of x."""
+    """Int64 tensors of the names in keep for all samples of x.
+
+    told: check that x is prepared as the samples were, see :func:`check_fed`; None: don't.
+    """
     arrays = collect_inputs(program, x, quantized)
+    if told is not None:
+        check_fed(program.inputs, arrays, told, stacklevel=4)
     runner = program.engine(engine)
     if batch_size is not None and batch_size < 1:
         raise QuantizationError(f"batch_size is at least 1, got {batch_size}")

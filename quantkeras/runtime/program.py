@@ -43,6 +43,7 @@ class Program:
         object.__setattr__(self, "float_tail", tuple(FloatTail(*t) for t in self.float_tail))
         check.check_program(self)
         object.__setattr__(self, "_engines", {})
+        object.__setattr__(self, "_told", set())  # inputs that were warned of
 
     def __getitem__(self, name: str) -> ProgramLayer:
         """The layer of that name."""
@@ -88,9 +89,12 @@ class Program:
 
         x: an array (n, *shape), for several inputs a list in their order or a dict by name.
         batch_size: samples at a time, None chooses. verbose: a progress bar, on a terminal.
-        as_dict: outputs by name. Raises QuantizationError naming the input that is wrong.
+        as_dict: outputs by name. Raises QuantizationError naming the input that is wrong, and for
+        fractions that rounding to the integers of an integer input leaves next to nothing of; warns
+        once of data that are prepared in another way than the calibration samples were.
         """
-        integers = execution.run(self, x, engine, batch_size, verbose, self.outputs, False)
+        told = self.__dict__["_told"]
+        integers = execution.run(self, x, engine, batch_size, verbose, self.outputs, False, told)
         values = {name: self[name].dequantize(integers[name]) for name in self.outputs}
         return _arranged(values, self.outputs, as_dict)
 
