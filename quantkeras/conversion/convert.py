@@ -21,7 +21,7 @@ from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
 from ..provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
-from .layer_numbers import as_array, layer_params
+from .layer_numbers import as_array, check_finite, layer_params
 from .movements import moved, movement_steps
 from .parts import integer_parts
 from .program_inputs import program_input
@@ -164,6 +164,7 @@ class _Converter:
 
     def _add_layer(self, node: Node, layer: HardwareLayer) -> None:
         self._enter(node.inputs)
+        check_finite(layer)
         numbers = layer.numbers()
         formats = [self._format(v) for v in node.inputs]
         params = layer_params(layer, numbers, formats)

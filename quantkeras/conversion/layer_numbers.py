@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from ..errors import QuantizationError
+from ..errors import NonFiniteError, QuantizationError
 from ..layers import HardwareLayer, LayerNumbers, WeightedLayer
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams
+
+
+def check_finite(layer: Any) -> None:
+    """Raise NonFiniteError for a layer with a weight that is NaN or infinite."""
+    for variable in layer.weights:
+        if not np.isfinite(as_array(variable, np.float64)).all():
+            raise NonFiniteError(
+                f"layer {layer.name!r}: its {variable.name} holds NaN or infinity, so it has no "
+                "integers. Go back to weights from before the training diverged, and train with a "
+                "lower learning rate."
+            )
 
 
 def layer_params(

@@ -10,11 +10,12 @@ from sanitize.graph import Graph, producer_of
 
 from ..layers import InputQuantizer
 from ..runtime import ProgramInput
-from .layer_numbers import as_array
+from .layer_numbers import as_array, check_finite
 
 
 def program_input(name: str, shape: tuple[Any, ...], layer: InputQuantizer) -> ProgramInput:
     """The input of that name and unbatched shape that a layer quantizes."""
+    check_finite(layer)
     scale = as_array(layer.scale, np.float32)
     offset = as_array(layer.offset, np.float32) if layer.has_offset else None
     return ProgramInput(

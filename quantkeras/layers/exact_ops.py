@@ -112,12 +112,16 @@ def round_through(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x unchanged; its gradient times ``factor``."""
+    """x unchanged; its gradient times ``factor``, 0 where that is no number.
+
+    The inverse squares of tiny steps leave float32: such a range stays where it is.
+    """
 
     @ops.custom_gradient
     def scaled(x: Tensor) -> tuple[Tensor, Any]:
         def grad(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
-            return (args[0] if upstream is None else upstream) * factor
+            g = (args[0] if upstream is None else upstream) * factor
+            return ops.where(ops.isfinite(g), g, ops.zeros_like(g))
 
         return ops.copy(x), grad
 
@@ -194,12 +198,14 @@ def _sum_to(gradient: Tensor, like: Tensor) -> Tensor:
 
 
 def look_up(y: Tensor, table: Tensor, qmin: int) -> Tensor:
-    """``table[y - qmin]``; table (n,), or per channel (n, c). No gradient."""
-    index = ops.cast(y, "int32") - qmin
+    """``table[y - qmin]``; table (n,), or per channel (n, c). NaN stays NaN. No gradient."""
+    index = ops.clip(ops.cast(y, "int32") - qmin, 0, table.shape[0] - 1)
     if len(table.shape) == 1:
-        return ops.take(table, index)
-    channels = table.shape[1]
-    return ops.take(ops.reshape(table, (-1,)), index * channels + ops.arange(channels))
+        found = ops.take(table, index)
+    else:
+        channels = table.shape[1]
+        found = ops.take(ops.reshape(table, (-1,)), index * channels + ops.arange(channels))
+    return ops.where(ops.isnan(y), ops.cast(y, found.dtype), found)
 
 
 def look_up_through(x: Tensor, y: Tensor, table: Tensor, slopes: Tensor, qmin: int) -> Tensor:
