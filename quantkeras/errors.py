@@ -38,3 +38,11 @@ class QuantizationLossWarning(UserWarning):
     A filter that ignores it (``warnings.simplefilter("ignore", QuantizationLossWarning)``) saves
     the time to look for such losses, too.
     """
+
+
+class FloatTailWarning(UserWarning):
+    """A program covers a part of its model only: layers behind it stay float."""
+
+
+class InputMismatchWarning(UserWarning):
+    """Data or samples that are prepared in another way than what a model or program takes."""

@@ -6,12 +6,11 @@ from sanitize.graph import Graph, Node, producer_of
 
 from .borders import Border, find_borders, folded_padding, join_borders
 from .chains import chains_of, moved_outputs
+from .final_functions import is_final_function
 from .layers.element_function import minimum_of
 from .moving import MOVEMENTS, only_moves
 from .params import QuantizationParams
 from .plan import ASKED, MERGES, STANDALONE, WEIGHTED, Block, FloatNode, Plan
-
-FINAL_FUNCTIONS = ("softmax", "activation", "identity", "reshape", "flatten")
 
 
 def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
@@ -45,7 +44,7 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
     )
     inputs = tuple(name for name in graph.inputs if name not in reasons)
     floats = tuple(
-        FloatNode(graph[name], reason, _is_final_function(graph, graph[name]))
+        FloatNode(graph[name], reason, is_final_function(graph, graph[name]))
         for name, reason in reasons.items()
         if graph[name].kind not in ("input", "identity")
     )
@@ -145,7 +144,7 @@ def _refusal(graph: Graph, node: Node, begins: bool = False) -> str | None:
 
 def _refused_function(graph: Graph, node: Node) -> str | None:
     """Why an element-wise function gets no table; None if it does."""
-    if _is_final_function(graph, node):
+    if is_final_function(graph, node):
         return "the function at the end of the model is left to the application"
     alpha = node.weights.get("alpha")
     if alpha is not None and alpha.size not in (1, alpha.shape[-1]):
@@ -239,10 +238,3 @@ def _follows_input(graph: Graph, node: Node) -> bool:
     while only_moves(source):
         source = graph[source.inputs[0]]
     return source.kind == "input"
-
-
-def _is_final_function(graph: Graph, node: Node) -> bool:
-    """Whether this is (part of) a softmax, sigmoid or the like at the very end of the model."""
-    if node.kind not in FINAL_FUNCTIONS:
-        return False
-    return all(_is_final_function(graph, user) for user in graph.consumers(node.name))

@@ -13,6 +13,7 @@ import numpy as np
 from sanitize.graph import Graph, producer_of
 
 from ..borders import find_borders, layer_padding
+from ..errors import InputMismatchWarning
 from ..layers import InputQuantizer
 from ..params import QuantizationParams
 from .batches import Batch
@@ -76,5 +77,6 @@ def warn_of_prepared(graph: Graph, batches: Sequence[Batch]) -> None:
                 f"input {name!r}: samples from {low:.4g} to {high:.4g} are multiplied by "
                 f"{factor:.4g} in {layer!r}, which leaves next to nothing of them. "
                 "The network prepares its inputs itself: give it samples as they are before that.",
+                InputMismatchWarning,
                 stacklevel=3,
             )

@@ -27,9 +27,10 @@ def execute(args: argparse.Namespace) -> int:
     output = args.output or args.model.with_suffix(PROGRAM_SUFFIX)
     check_output(output, [PROGRAM_SUFFIX], [args.model])
     import_keras()
-    from ..api import convert, load_model
+    from ..api import load_model
+    from ..conversion.convert import integer_program
 
-    program = convert(load_model(args.model))
+    program = integer_program(load_model(args.model))
     program.save(output)
     print(f"{output}: {len(program.layers)} layers")
     for tail in program.float_tail:

@@ -34,10 +34,11 @@ def execute(args: argparse.Namespace) -> int:
         check_output(args.json, [".json"])
     program = None if args.program is None else Program.load(args.program)
     import_keras()
-    from ..api import convert, load_model, verify
+    from ..api import load_model, verify
+    from ..conversion.convert import integer_program
 
     model = load_model(args.model)
-    program = convert(model) if program is None else program
+    program = integer_program(model) if program is None else program
     with naming(args.samples):
         report = verify(model, program, args.samples, args.num_samples, args.batch_size)
     report.show()

@@ -6,6 +6,7 @@ second time, so the program has what the Keras model computes with.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 
-from ..errors import QuantizationError
+from ..errors import FloatTailWarning, QuantizationError
+from ..final_functions import is_final_function
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
@@ -28,12 +30,16 @@ from .program_inputs import program_input
 
 Array = npt.NDArray[Any]
 
+LISTED = 5
+"""So many layers of a float tail are named."""
+
 
 def convert(model: keras.Model, part: int = 0) -> Program:
     """The integer program of a quantized model, up to its Dequantizers.
 
     What follows a Dequantizer (a final softmax, layers that could not be quantized) stays behind
-    and is listed in the program's float tail.
+    and is listed in the program's float tail. A FloatTailWarning names it, unless it is a softmax,
+    a sigmoid or the like at the very end, which is left to the application.
 
     part: where layers are quantized again behind float ones (see ``float_layers`` of
     QuantizationParams), the model has several integer parts, and this says which one: 0 begins at
@@ -44,6 +50,17 @@ def convert(model: keras.Model, part: int = 0) -> Program:
     numbers do not fit the hardware layer, and for a part that is not there.
     """
     graph = _readable(model)
+    program = _part(model, graph, part)
+    _warn_of_tail(graph, program)
+    return program
+
+
+def integer_program(model: keras.Model, part: int = 0) -> Program:
+    """:func:`convert` for those who tell of the float tail themselves, or need none."""
+    return _part(model, _readable(model), part)
+
+
+def _part(model: keras.Model, graph: Graph, part: int) -> Program:
     parts = integer_parts(graph)
     last = max(parts.values())
     if not 0 <= part <= last:
@@ -51,6 +68,25 @@ def convert(model: keras.Model, part: int = 0) -> Program:
             f"model {model.name!r} has no integer part {part}; the last one is {last}"
         )
     return _converted(model, graph, parts, part)
+
+
+def _warn_of_tail(graph: Graph, program: Program) -> None:
+    """Warn of what the program leaves behind, but for the functions at the end of the model."""
+    lost = [t for t in program.float_tail if not is_final_function(graph, graph[t.name])]
+    if not lost:
+        return
+    named = ", ".join(f"{tail.name!r} ({tail.type})" for tail in lost[:LISTED])
+    more = f" and {len(lost) - LISTED} more" if len(lost) > LISTED else ""
+    parts = any(isinstance(graph[tail.name].attrs.get("layer"), HardwareLayer) for tail in lost)
+    remedy = "export_onnx(model) exports them with it"
+    if parts:
+        remedy = "convert_parts(model) gives the integers behind them, too"
+    warnings.warn(
+        f"program {program.name!r} ends in front of what stays float: {named}{more}. It gives what "
+        f"these read; {remedy}. Its float_tail says why.",
+        FloatTailWarning,
+        stacklevel=3,
+    )
 
 
 def convert_parts(model: keras.Model) -> list[Program]:

@@ -26,7 +26,7 @@ from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
 from ..runtime.fed import check_fed
 from ..twins import run_batch, view
-from .convert import convert
+from .convert import integer_program
 from .parts import integer_parts
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
 from .verify_samples import open_for_both, pieces
@@ -57,7 +57,7 @@ def verify(
             "make it with convert(model), or read a file with Program.load"
         )
     graph = read_keras(qmodel)
-    expected = convert(qmodel, _part_of(graph, program))
+    expected = integer_program(qmodel, _part_of(graph, program))
     check_same_structure(qmodel.name, expected, program)
     # A layer of the model that takes two of the program has no value between them.
     known = [name for name in program.shapes if name in graph]

@@ -105,9 +105,9 @@ def as_program(model: Any) -> Program:
         raise QuantizationError(
             f"a {type(model).__name__} cannot be exported; pass a Program or a Keras model"
         )
-    from ..conversion import convert
+    from ..conversion.convert import integer_program
 
-    return convert(model)
+    return integer_program(model)
 
 
 def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:

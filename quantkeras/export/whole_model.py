@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sanitize.graph import Graph, producer_of
 from sanitize.keras_io import read_keras
 
-from ..conversion import convert
+from ..conversion.convert import integer_program
 from ..layers import Dequantizer
 from ..runtime import Program
 from .onnx_export import check_onnx, export_onnx
@@ -29,7 +29,7 @@ def export_whole(
     """
     if source is None:
         return export_onnx(model, format=format)
-    program, graph = convert(model), read_keras(model)
+    program, graph = integer_program(model), read_keras(model)
     maps = [port for port in source.inputs if len(port.order) == 4]
     first = all(port.order == (0, 2, 3, 1) for port in maps)
     layout = "nchw" if first else "nhwc"

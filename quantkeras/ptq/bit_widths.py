@@ -19,7 +19,7 @@ import keras
 from sanitize import sanitize_graph
 from sanitize.keras_io import read_keras
 
-from ..conversion import convert
+from ..conversion.convert import integer_program
 from ..errors import QuantizationError
 from ..layers import WeightedLayer
 from ..params import QuantizationParams
@@ -159,7 +159,7 @@ class _Search:
         noise = {entry.layer: entry.noise for entry in report.layers}
         layers = [layer for layer in quantized.layers if isinstance(layer, WeightedLayer)]
         weighted = {layer.name: layer for layer in layers}
-        for cost in program_costs(convert(quantized)).layers:
+        for cost in program_costs(integer_program(quantized)).layers:
             layer = weighted.get(cost.layer.name)
             if layer is not None:
                 size = cost.weights * weights / 8

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import QuantizationError
+from ..errors import InputMismatchWarning, QuantizationError
 from .parts import ProgramInput
 
 Array = npt.NDArray[Any]
@@ -49,7 +49,7 @@ def check_fed(
             fault = _fault(entry, _some(arrays[entry.name]), beyond)
             if fault:
                 told.add(entry.name)
-                warnings.warn(fault, stacklevel=stacklevel)
+                warnings.warn(fault, InputMismatchWarning, stacklevel=stacklevel)
 
 
 def _fault(entry: ProgramInput, array: Array, beyond: float) -> str:
