@@ -46,3 +46,7 @@ class FloatTailWarning(UserWarning):
 
 class InputMismatchWarning(UserWarning):
     """Data or samples that are prepared in another way than what a model or program takes."""
+
+
+class TrainingWarning(UserWarning):
+    """What somebody should know who begins to train a quantized model."""

@@ -23,7 +23,7 @@ from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
 from .export.onnx_export import require_onnx
 from .layers import is_quantized
-from .provenance import layer_types
+from .provenance import user_layers
 
 if TYPE_CHECKING:
     from sanitize.onnx_io import OnnxImport
@@ -36,7 +36,8 @@ class FloatNetwork:
     graph: as it was read, before any rewriting. layers: the user's layers or ONNX nodes, name ->
     type, in order and without inputs. inputs: what samples have to be. names: what the user calls
     an input -> its name in the graph. onnx: how the graph relates to the ONNX model, where it comes
-    from one. conversions: what reading made of layers that are Python functions.
+    from one. conversions: what reading made of layers that are Python functions. objects: the
+    layers themselves, of a Keras model.
     """
 
     graph: Graph
@@ -45,6 +46,7 @@ class FloatNetwork:
     names: Mapping[str, str]
     onnx: OnnxImport | None = field(default=None, repr=False)
     conversions: tuple[LogEntry, ...] = ()
+    objects: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def open_samples(
         self,
@@ -142,8 +144,12 @@ def _keras_network(
         for name in graph.inputs
     ]
     names = dict(zip(input_names(reading.model), graph.inputs, strict=True))
-    layers = dict(layer_types(reading.model))
-    return FloatNetwork(graph, layers, tuple(inputs), names, conversions=tuple(reading.conversions))
+    objects = dict(user_layers(reading.model))
+    layers = {name: type(layer).__name__ for name, layer in objects.items()}
+    conversions = tuple(reading.conversions)
+    return FloatNetwork(
+        graph, layers, tuple(inputs), names, conversions=conversions, objects=objects
+    )
 
 
 def _other_order(graph: Graph, name: str) -> tuple[int, ...] | None:

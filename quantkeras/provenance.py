@@ -37,7 +37,7 @@ class Provenance:
     -> the reason. log: the rewrites that went before. params: the settings, None if they are not
     known. observers: names of layers of the quantized model -> their observer, where it is not that
     of params. provisional: the ranges come from random numbers, and what is decided by samples once
-    and for all waits for some.
+    and for all waits for some. hints: what is told when the model begins to train.
     """
 
     layers: Mapping[str, str]
@@ -47,6 +47,7 @@ class Provenance:
     params: QuantizationParams | None = None
     observers: Mapping[str, str] = field(default_factory=dict)
     provisional: bool = False
+    hints: tuple[str, ...] = ()
 
     def observer_of(self, layer: str) -> str:
         """The observer of that layer of the quantized model."""
@@ -63,6 +64,7 @@ class Provenance:
             "params": None if self.params is None else self.params.to_config(),
             "observers": dict(self.observers),
             "provisional": self.provisional,
+            "hints": list(self.hints),
         }
 
     @classmethod
@@ -77,6 +79,7 @@ class Provenance:
             None if params is None else QuantizationParams.from_config(params),
             dict(config.get("observers", {})),
             config.get("provisional", False),
+            tuple(config.get("hints", ())),
         )
 
 
@@ -124,16 +127,20 @@ def _sources(nodes: tuple[Node, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*([first] if first in every else []), *every]))
 
 
-def layer_types(model: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, type) of each layer and bare operation of a model but its inputs; nested models are
-    opened.
-    """
+def user_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, layer or bare operation) of a model but its inputs; nested models are opened."""
     parts = model.layers if isinstance(model, keras.Sequential) else model.operations
     for part in parts:
         if is_graph_model(part):
-            yield from layer_types(part, f"{prefix}{part.name}/")
+            yield from user_layers(part, f"{prefix}{part.name}/")
         elif not isinstance(part, keras.layers.InputLayer):
-            yield prefix + part.name, type(part).__name__
+            yield prefix + part.name, part
+
+
+def layer_types(model: Any) -> Iterator[tuple[str, str]]:
+    """(name, type) of the same."""
+    for name, part in user_layers(model):
+        yield name, type(part).__name__
 
 
 def attach(model: Any, provenance: Provenance) -> None:
@@ -141,6 +148,13 @@ def attach(model: Any, provenance: Provenance) -> None:
     found = next((layer for layer in model.layers if isinstance(layer, Dequantizer)), None)
     if found is not None:
         found.set_provenance(provenance.to_config())
+
+
+def add_hint(model: Any, hint: str) -> None:
+    """Tell who begins to train a quantized model; files do not keep it."""
+    found = next((layer for layer in model.layers if isinstance(layer, Dequantizer)), None)
+    if found is not None:
+        found.hints = (*found.hints, hint)
 
 
 def params_of(model: Any) -> QuantizationParams | None:

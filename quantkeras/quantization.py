@@ -27,7 +27,8 @@ from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams
 from .plan import Plan
 from .planning import make_plan
-from .provenance import attach, chosen_observers, quantized_name, trace
+from .provenance import add_hint, attach, chosen_observers, quantized_name, trace
+from .training_traits import UNTRAINED, looks_untrained, take_over
 from .vanished_weights import warn_of_vanished_weights
 
 LISTED = 10
@@ -107,7 +108,10 @@ def quantize(
     elif isinstance(observer, Mapping):
         observers |= {name: kind for name, kind in observer.items() if isinstance(kind, str)}
     made = replace(trace(network.layers, plan, log), params=qparams, observers=observers)
-    attach(quantized, replace(made, provisional=samples is None))
+    hints = take_over(plan, quantized, network.objects)
+    attach(quantized, replace(made, provisional=samples is None, hints=hints))
+    if qparams.ranges == "frozen" and looks_untrained(network.graph):
+        add_hint(quantized, UNTRAINED)
     if samples is not None:
         warn_of_prepared(network.graph, stream.peek(ROWS, BYTES))
     watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []

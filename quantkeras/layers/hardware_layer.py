@@ -26,7 +26,7 @@ from .function_stage import FunctionStage
 from .layer_calls import LayerCalls
 from .links import InputLinks
 from .numbers import LayerNumbers
-from .quantizers import OutputQuantizer
+from .quantizers import OutputQuantizer, keep_frozen
 from .tensor_format import TensorFormat
 from .weight_quantizer import grid_above
 
@@ -135,6 +135,7 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
             if quantizer is not None and not quantizer.built:
                 quantizer.build(output)
         self._build_function(output[-1])
+        keep_frozen(self)
         self.built = True
 
     def _build_core(self, input_shape: Any) -> None:

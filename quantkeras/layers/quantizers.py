@@ -16,6 +16,7 @@ What a range does while a model is trained is its *range mode*:
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..errors import TrainingWarning
 from . import exact_ops as exact
 from .tensor_format import TensorFormat, with_lsb
 
@@ -61,6 +63,17 @@ class Quantizer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "range_mode": self.range_mode, "dtype": "float32"}
+
+
+def keep_frozen(layer: Any) -> None:
+    """Let the variables and ranges that a layer has got rest, if it is not to be trained."""
+    if layer.trainable:
+        return
+    layer.trainable = False
+    for name in ("weight_quantizer", "table_quantizer", "output_quantizer"):
+        quantizer = getattr(layer, name, None)
+        if quantizer is not None:
+            quantizer.trainable = False
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -320,6 +333,9 @@ class Dequantizer(keras.layers.Layer):
     In the integer program this is where an integer is multiplied by its float32 scale. reasons:
     why the layers behind it are float, layer name -> sentence, for reports. provenance: where the
     layers of the model come from, see :mod:`quantkeras.provenance`; JSON-able, {} if not known.
+
+    hints: what is told once, as warnings, when the model begins to train: those of the provenance,
+    and others that files do not keep.
     """
 
     def __init__(
@@ -336,13 +352,23 @@ class Dequantizer(keras.layers.Layer):
     def set_provenance(self, config: Mapping[str, Any]) -> None:
         """Keep it as a whole: Keras would follow each list and dict in an ordinary attribute."""
         self.provenance = MappingProxyType(dict(config))
+        self.hints: tuple[str, ...] = tuple(config.get("hints", ()))
 
     def get_config(self) -> dict[str, Any]:
         own = {"reasons": dict(self.reasons), "provenance": dict(self.provenance)}
         return {**super().get_config(), **own}
 
-    def call(self, values: Tensor) -> Tensor:
+    def call(self, values: Tensor, training: bool | None = None) -> Tensor:
+        if training:  # said while a step is traced, or run, for the first time
+            hints, self.hints = self.hints, ()
+            for hint in hints:
+                warnings.warn(hint, TrainingWarning, stacklevel=2)
         return values
+
+    def load_own_variables(self, store: Any) -> None:
+        """The weights are others now: what was said of the former ones says nothing of these."""
+        self.hints = tuple(self.provenance.get("hints", ()))
+        super().load_own_variables(store)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

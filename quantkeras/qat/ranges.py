@@ -5,7 +5,9 @@ from __future__ import annotations
 import keras
 
 from ..errors import QuantizationError
-from ..layers import RANGE_MODES, choose_carriers, forget_compiled, quantizers_of
+from ..layers import RANGE_MODES, Dequantizer, choose_carriers, forget_compiled, quantizers_of
+from ..layers.quantizers import keep_frozen
+from ..training_traits import UNTRAINED
 from .models import layers_of
 
 
@@ -29,6 +31,10 @@ def set_ranges(model: keras.Model, mode: str) -> keras.Model:
         )
     for quantizer in quantizers:
         quantizer.range_mode = mode
+    for layer in layers:
+        keep_frozen(layer)
+        if isinstance(layer, Dequantizer) and mode != "frozen":
+            layer.hints = tuple(hint for hint in layer.hints if hint != UNTRAINED)
     choose_carriers(layers)
     forget_compiled(model)
     return model
