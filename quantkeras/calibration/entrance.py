@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sanitize.graph import Graph, producer_of
+from sanitize.graph import Graph
 
 from ..borders import find_borders, layer_padding
 from ..errors import InputMismatchWarning
@@ -43,7 +43,7 @@ def take_kinds(graph: Graph, params: QuantizationParams, dtypes: Mapping[str, DT
     borders = find_borders(graph, layer_padding)
     for node in graph:
         layer = node.attrs.get("layer")
-        if not isinstance(layer, InputQuantizer) or graph[producer_of(node.inputs[0])].kind != "input":
+        if not isinstance(layer, InputQuantizer) or node.inputs[0] not in dtypes:
             continue
         kind = decided_kind(params, dtypes[node.inputs[0]])
         if layer.integer_input or kind == "float32":
