@@ -123,6 +123,7 @@ def test_reestimation_finds_the_statistics_of_the_quantized_layers() -> None:
     assert abs(as_numpy(live(X)) - before).mean() < 0.1 * abs(before).mean()
 
 
+@pytest.mark.slow
 def test_retrain_live_trains_the_model_in_place() -> None:
     model = _quantized()
     before = model.predict(X, verbose=0)
@@ -146,6 +147,7 @@ def test_retrain_live_trains_the_model_in_place() -> None:
     assert accuracy > np.mean(before.argmax(-1) == Y)
 
 
+@pytest.mark.slow
 def test_a_quantized_model_inside_another_is_trained_folded() -> None:
     outer = keras.Sequential([keras.Input((8, 8, 3)), _quantized()])
     with pytest.raises(QuantizationError, match="no convolution"):

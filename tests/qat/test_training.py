@@ -33,7 +33,9 @@ def _ranges(model: keras.Model) -> dict[str, np.ndarray]:
     return {v.path: np.array(v) for v in model.variables if v.path.endswith(names)}
 
 
-@pytest.mark.parametrize("mode", ["frozen", "moving", "learned"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("frozen", marks=pytest.mark.slow), "moving", "learned"]
+)
 def test_fit_moves_what_the_mode_says_and_stays_exact(mode: str) -> None:
     model = _quantized()
     before_output = model.predict(X, verbose=0)
