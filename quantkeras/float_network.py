@@ -23,6 +23,7 @@ from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
 from .export.onnx_export import require_onnx
 from .layers import is_quantized
+from .onnx_operator import type_name, with_operator_layers
 from .provenance import user_layers
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class FloatNetwork:
         if self.onnx is None:
             kind = node.kind
             if kind == "opaque":  # which says nothing to the user
-                kind = self.layers.get(names[0], type(node.attrs["layer"]).__name__)
+                kind = self.layers.get(names[0], type_name(node.attrs["layer"]))
             return f"{', '.join(map(repr, names))} ({kind})"
         return ", ".join(f"{name!r} ({self.layers.get(name, node.kind)})" for name in names)
 
@@ -145,7 +146,7 @@ def _keras_network(
     ]
     names = dict(zip(input_names(reading.model), graph.inputs, strict=True))
     objects = dict(user_layers(reading.model))
-    layers = {name: type(layer).__name__ for name, layer in objects.items()}
+    layers = {name: type_name(layer) for name, layer in objects.items()}
     conversions = tuple(reading.conversions)
     return FloatNetwork(
         graph, layers, tuple(inputs), names, conversions=conversions, objects=objects
@@ -199,8 +200,6 @@ def onnx_network(model: Any, **options: Any) -> FloatNetwork:
     """
     require_onnx()
     from sanitize.onnx_io import import_onnx
-
-    from .onnx_operator import with_operator_layers
 
     imported = import_onnx(model, **options)
     graph = with_operator_layers(imported.graph)

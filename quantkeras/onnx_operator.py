@@ -29,6 +29,7 @@ class OnnxOperatorLayer(keras.layers.Layer):
     operator: its ONNX operator. model: the node with its constants, a serialized ModelProto in
     base64. inputs: per tensor that flows in ``{"name", "dtype", "order"}``; outputs: per output
     ``{"shape", "order"}``; axis j here is axis order[j] of ONNX, and shapes are unbatched ones.
+    reason: why it is not written with other layers, for messages.
 
     No gradient passes it: layers in front of it do not learn through it. Calling it needs the
     package onnx.
@@ -40,11 +41,13 @@ class OnnxOperatorLayer(keras.layers.Layer):
         model: str,
         inputs: Sequence[Mapping[str, Any]],
         outputs: Sequence[Mapping[str, Any]],
+        reason: str = "",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.operator = operator
+        self.reason = reason
         self._node = _OnnxNode(
             model,
             [{**entry, "order": list(entry["order"])} for entry in inputs],
@@ -64,6 +67,7 @@ class OnnxOperatorLayer(keras.layers.Layer):
                 {"shape": shape, "order": order}
                 for shape, order in zip(shapes, call.orders, strict=True)
             ],
+            call.operator.reason,
             name=name,
         )
 
@@ -99,7 +103,8 @@ class OnnxOperatorLayer(keras.layers.Layer):
         return specs if len(specs) > 1 else specs[0]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "operator": self.operator, **asdict(self._node)}
+        own = {"operator": self.operator, "reason": self.reason, **asdict(self._node)}
+        return {**super().get_config(), **own}
 
     def onnx_call(self) -> tuple[Any, list[tuple[str, str, list[int]]], list[list[int]]]:
         """The model of the node, (name, type, order) of its inputs, the order of its outputs."""
@@ -135,6 +140,13 @@ class _OnnxNode:
     model: str
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
+
+
+def type_name(layer: Any) -> str:
+    """The type of a layer or operation for messages and reports: its class, or what operator of an
+    ONNX model it runs.
+    """
+    return layer.operator if isinstance(layer, OnnxOperatorLayer) else type(layer).__name__
 
 
 def with_operator_layers(graph: Graph) -> Graph:

@@ -9,6 +9,7 @@ from .chains import chains_of, moved_outputs
 from .final_functions import is_final_function
 from .layers.element_function import minimum_of
 from .moving import MOVEMENTS, only_moves
+from .onnx_operator import OnnxOperatorLayer, type_name
 from .params import QuantizationParams
 from .plan import ASKED, MERGES, STANDALONE, WEIGHTED, Block, FloatNode, Plan
 
@@ -116,8 +117,9 @@ def _refusal(graph: Graph, node: Node, begins: bool = False) -> str | None:
     begins: whether integers begin behind it.
     """
     if node.kind == "opaque":
-        layer = node.attrs.get("operator") or type(node.attrs["layer"]).__name__
-        why = str(node.attrs.get("reason", ""))
+        kept = node.attrs["layer"]
+        layer = type_name(kept)
+        why = kept.reason if isinstance(kept, OnnxOperatorLayer) else node.attrs.get("reason", "")
         # That its class is unknown is said already.
         told = f" ({why})" if why and not why.startswith(layer) else ""
         remedy = (

@@ -20,6 +20,7 @@ from sanitize.keras_io.names import layer_name
 from sanitize.log import Log, layer_of
 
 from .layers import Dequantizer, InputQuantizer
+from .onnx_operator import type_name
 from .params import QuantizationParams
 from .plan import Plan
 
@@ -140,7 +141,7 @@ def user_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def layer_types(model: Any) -> Iterator[tuple[str, str]]:
     """(name, type) of the same."""
     for name, part in user_layers(model):
-        yield name, type(part).__name__
+        yield name, type_name(part)
 
 
 def attach(model: Any, provenance: Provenance) -> None:
@@ -173,5 +174,5 @@ def provenance_of(model: Any) -> Provenance:
             return Provenance.from_config(layer.provenance)
     own = [x for x in model.layers if not isinstance(x, Dequantizer | InputQuantizer)]
     floats = {name: reason for layer in dequantizers for name, reason in layer.reasons.items()}
-    layers = {layer.name: type(layer).__name__ for layer in own}
+    layers = {layer.name: type_name(layer) for layer in own}
     return Provenance(layers, {name: (name,) for name in layers}, floats)

@@ -18,7 +18,7 @@ import quantkeras
 from quantkeras import QuantizationParams, convert, coverage, from_onnx, quantize, retrain
 from quantkeras.calibration.batches import SampleError
 from quantkeras.cli import main
-from quantkeras.errors import QuantizationError
+from quantkeras.errors import FloatTailWarning, QuantizationError
 from quantkeras.export.whole_model import export_whole
 from sanitize.onnx_io import OnnxError, custom_pattern_scope
 
@@ -152,6 +152,20 @@ def test_a_layer_for_an_onnx_operator_is_saved_and_loaded(tmp_path: Path) -> Non
         loaded = quantkeras.load_model(tmp_path / name)
         found = loaded.predict_on_batch(x.transpose(0, 2, 3, 1))[0]
         assert np.allclose(found, wanted, atol=1e-5)
+
+
+def test_a_loaded_onnx_operator_keeps_its_name_and_the_reason(tmp_path: Path) -> None:
+    quantkeras.save_model(from_onnx(STOPPING, check=False), tmp_path / "net.keras")
+    network = quantkeras.load_model(tmp_path / "net.keras")
+    told = r"'Resize_u' \(Resize\): Resize has no integer form here \(it interpolates by the mode"
+    with pytest.raises(QuantizationError, match=told):
+        quantize(network, samples=np.zeros((8, 6, 5, 3), np.float32), strict=True)
+    with pytest.warns(UserWarning, match=told):
+        quantized = quantize(network, samples=random_arrays(STOPPING, 8)["x"].transpose(0, 2, 3, 1))
+    found = coverage(quantized)
+    assert found["Resize_u"].type == found["Resize_u"].became == "Resize"
+    with pytest.warns(FloatTailWarning, match=r"'Resize_u' \(Resize\)"):
+        convert(quantized)
 
 
 def test_sequences_and_channels_last_models_keep_their_axes() -> None:

@@ -10,6 +10,7 @@ from sanitize.graph import Graph, Node, producer_of
 
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
 from ..moving import MOVEMENTS
+from ..onnx_operator import type_name
 from ..plan import WEIGHTED, Plan
 from ..provenance import quantized_name
 from ..runtime.summary import describe
@@ -87,9 +88,9 @@ def _part(node: Node, before: list[Part], accumulator: int | None) -> Part:
 
 
 def kind_of(node: Node) -> str:
-    """The kind of a node; of an activation its function, of an opaque node its class."""
+    """The kind of a node; of an activation its function, of an opaque node its type."""
     if node.kind == "opaque":
-        return type(node.attrs["layer"]).__name__
+        return type_name(node.attrs["layer"])
     return str(node.attrs.get("function", node.kind))
 
 

@@ -48,6 +48,7 @@ def execute(args: argparse.Namespace) -> int:
 def _row(node: Any) -> tuple[str, ...]:
     """The cells for one node of the quantized model's graph."""
     from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+    from ..onnx_operator import type_name
 
     layer = node.attrs.get("layer")
     text = "-"
@@ -57,7 +58,7 @@ def _row(node: Any) -> tuple[str, ...]:
     weighted = isinstance(layer, WeightedLayer)
     return (
         node.name,
-        node.kind if layer is None else type(layer).__name__,
+        node.kind if layer is None else type_name(layer),
         "x".join(map(str, node.shape)) or "-",
         text,
         str(layer.weight_quantizer.bits) if weighted else "-",

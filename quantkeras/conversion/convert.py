@@ -21,6 +21,7 @@ from ..final_functions import is_final_function
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
+from ..onnx_operator import type_name
 from ..provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .layer_numbers import as_array, check_finite, layer_params
@@ -285,7 +286,7 @@ class _Converter:
 
     def _left_behind(self, node: Node) -> FloatTail:
         layer = node.attrs.get("layer")
-        kind = type(layer).__name__ if layer is not None else node.attrs.get("function", node.kind)
+        kind = type_name(layer) if layer is not None else node.attrs.get("function", node.kind)
         reason = self.reasons.get(quantized_name(node.name), "it is float in the model")
         if node.name in self.parts:
             reason = f"integer behind float layers: convert(model, part={self.parts[node.name]})"
