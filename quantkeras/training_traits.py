@@ -16,7 +16,7 @@ import numpy as np
 from sanitize.graph import Graph
 
 from .layers import HardwareLayer, WeightedLayer
-from .plan import Plan
+from .plan import Block, Plan
 from .provenance import quantized_name
 
 UNTRAINED = (
@@ -51,9 +51,13 @@ def take_over(plan: Plan, model: keras.Model, objects: Mapping[str, Any]) -> tup
     objects: the float layers, by name. Returns what had to be left out, in a sentence if anything.
     """
     lost: dict[str, None] = {}
+    sites: dict[str, list[Block]] = {}  # a layer that is shared has several, and the first name
     for block in plan.blocks.values():
-        layer = model.get_layer(quantized_name(block.name))
-        names = dict.fromkeys(name for node in block.nodes for name in node.source)
+        sites.setdefault(block.core.share or block.name, []).append(block)
+    for blocks in sites.values():
+        layer = model.get_layer(quantized_name(blocks[0].name))
+        nodes = [node for block in blocks for node in block.nodes]
+        names = dict.fromkeys(name for node in nodes for name in node.source)
         sources = [objects[name] for name in names if name in objects]
         trained = [x for x in sources if isinstance(x, keras.layers.Layer) and x.weights]
         if trained and not any(source.trainable for source in trained):

@@ -91,3 +91,14 @@ def test_untrained_networks_with_frozen_ranges_hint_at_others() -> None:
         step(quantized)  # once
         step(qk.set_ranges(qk.quantize(network(biases=False), samples=X), "moving"))
         step(qk.quantize(network(), samples=X))
+
+
+def test_a_frozen_layer_that_is_shared_stays_frozen_at_all_its_places() -> None:
+    shared = layers.Dense(3, trainable=False, name="shared")
+    one, other = keras.Input((4,), name="one"), keras.Input((4,), name="other")
+    x = layers.Add(name="sum")([shared(one), layers.ReLU(name="relu")(shared(other))])
+    model = keras.Model([one, other], layers.Dense(2, name="head")(x))
+    samples = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
+    quantized = qk.quantize(model, samples=[samples, samples])
+    assert not quantized.get_layer("shared").trainable
+    assert trainable(quantized) == {"head"}
