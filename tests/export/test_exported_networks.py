@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_running import LEVELS, assert_equals_program, channels_first, run_onnx
+from onnx_running import (
+    LEVELS,
+    assert_equals_program,
+    channels_first,
+    products_saturate,
+    run_onnx,
+)
 from random_networks import WIDTHS, Network, mostly_quantized, networks
 from strategies import examples
 from value_running import assert_layers_within_one
@@ -132,7 +138,10 @@ def test_other_forms_agree_on_the_class(form: str, per_tensor: bool) -> None:
     exported = export_onnx(program, format=form, input_type="uint8")
     kinds = {node.op_type for node in exported.graph.node}
     assert ("QLinearConv" in kinds) == (form == "qoperator" and per_tensor)
-    found = run_onnx(exported, {entry.name: x})[program.outputs[0]]
+    if products_saturate() and "QLinearConv" in kinds:
+        pytest.skip("onnxruntime's integer products saturate on this processor")
+    level = "ENABLE_BASIC" if products_saturate() else "ENABLE_ALL"
+    found = run_onnx(exported, {entry.name: x}, level)[program.outputs[0]]
     wanted = program.predict(x)
     assert (found.argmax(axis=1) == wanted.argmax(axis=1)).mean() >= 0.98
     assert abs(found - wanted).max() < 0.05 * abs(wanted).max()
@@ -171,5 +180,5 @@ def test_zeros_in_front_of_a_max_pool_win_over_what_is_negative(form: str) -> No
         (found,) = run_onnx(exported, {"image": x}, level).values()
         if form == "integer":
             np.testing.assert_array_equal(found, wanted)
-        else:
+        elif not products_saturate() or level in ("DISABLE_ALL", "ENABLE_BASIC"):
             assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
