@@ -114,7 +114,7 @@ def _check_types(
     if not static and weights.bits != 8:
         raise QuantizationError(f"with static=False weights have 8 bits, not {weights.name}")
     if mode == "integer" and kind.signed and not weights.signed:
-        # ConvInteger and MatMulInteger: onnxruntime's products are wrong without 8-bit dot products.
+        # Its ConvInteger and MatMulInteger need 8-bit dot products for them.
         raise QuantizationError(
             "mode 'integer' does not take int8 activations with uint8 weights, which onnxruntime "
             "multiplies wrongly on some processors: set weight_type='int8', or "
