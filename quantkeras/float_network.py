@@ -17,7 +17,7 @@ from sanitize.keras_io.read import read_model
 from sanitize.log import LogEntry
 
 from .calibration.batches import InputSpec
-from .calibration.loop import input_names
+from .calibration.loop import input_names, output_names
 from .calibration.sample_shapes import SampleShapes
 from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
@@ -38,7 +38,7 @@ class FloatNetwork:
     type, in order and without inputs. inputs: what samples have to be. names: what the user calls
     an input -> its name in the graph. onnx: how the graph relates to the ONNX model, where it comes
     from one. conversions: what reading made of layers that are Python functions. objects: the
-    layers themselves, of a Keras model.
+    layers themselves, of a Keras model. outputs: what the user calls the outputs, in order.
     """
 
     graph: Graph
@@ -48,6 +48,7 @@ class FloatNetwork:
     onnx: OnnxImport | None = field(default=None, repr=False)
     conversions: tuple[LogEntry, ...] = ()
     objects: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    outputs: tuple[str, ...] = ()
 
     def open_samples(
         self,
@@ -76,7 +77,13 @@ class FloatNetwork:
         """The network of a Keras model that was made of this one; samples and the ONNX model's
         names and axes are as before.
         """
-        return replace(float_network(model), inputs=self.inputs, names=self.names, onnx=self.onnx)
+        return replace(
+            float_network(model),
+            inputs=self.inputs,
+            names=self.names,
+            onnx=self.onnx,
+            outputs=self.outputs,
+        )
 
     def described(self, node: Node) -> str:
         """The layers behind a node for a message: 'head' (dense), or 'fc' (Gemm)."""
@@ -147,9 +154,14 @@ def _keras_network(
     names = dict(zip(input_names(reading.model), graph.inputs, strict=True))
     objects = dict(user_layers(reading.model))
     layers = {name: type_name(layer) for name, layer in objects.items()}
-    conversions = tuple(reading.conversions)
     return FloatNetwork(
-        graph, layers, tuple(inputs), names, conversions=conversions, objects=objects
+        graph,
+        layers,
+        tuple(inputs),
+        names,
+        conversions=tuple(reading.conversions),
+        objects=objects,
+        outputs=tuple(output_names(reading.model)),
     )
 
 
@@ -209,4 +221,5 @@ def onnx_network(model: Any, **options: Any) -> FloatNetwork:
     for port in imported.inputs:
         shape = tuple(graph.shape_of(port.value))
         inputs.append(InputSpec(port.value, shape, port.order))
-    return FloatNetwork(graph, layers, tuple(inputs), names, imported)
+    outputs = tuple(port.name for port in imported.outputs)
+    return FloatNetwork(graph, layers, tuple(inputs), names, imported, outputs=outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from sanitize.graph import Graph, producer_of
 from sanitize.keras_io import write_keras
+from sanitize.keras_io.names import layer_name
+from sanitize.keras_io.opaque import clone_layer
 
 from .errors import QuantizationError
 from .float_network import onnx_network, onnx_shapes
 
 if TYPE_CHECKING:
-    from sanitize.onnx_io import OnnxImport
+    from sanitize.onnx_io import OnnxImport, Port
 
 #: Largest difference to onnxruntime, relative to the largest output: float32 rounding of a deep
 #: network stays far below, a wrong operator far above.
@@ -47,6 +50,9 @@ def from_onnx(
     inputs that leave them open: by name, or a tuple for the only input. check: compare both models
     on random input, if onnxruntime is installed.
 
+    Layers are named after the ONNX nodes, those that make outputs after the outputs, so that these
+    have their names in an export, too.
+
     An operator that Keras has no layers for becomes an OnnxOperatorLayer, which runs but through
     which nothing learns. Raises sanitize.onnx_io.OnnxError, naming the node, for a model that
     cannot be read, and ImportMismatch where the two models disagree.
@@ -54,7 +60,7 @@ def from_onnx(
     sizes = None if shapes is None else onnx_shapes(shapes)
     source = onnx_network(model, layout=layout, shapes=sizes)
     assert source.onnx is not None
-    network = write_keras(source.graph)
+    network = write_keras(_with_output_names(source.graph, source.onnx.outputs))
     if check and importlib.util.find_spec("onnxruntime") is not None:
         from sanitize.onnx_io.source import load_model
 
@@ -66,6 +72,33 @@ def from_onnx(
                 " report it. from_onnx(..., check=False) gives the model as it is"
             )
     return network
+
+
+def _with_output_names(graph: Graph, outputs: Sequence[Port]) -> Graph:
+    """The graph whose last nodes are called as the outputs of the ONNX model.
+
+    A node keeps its name where another has that of the output, where it has call sites elsewhere,
+    and for outputs that it makes besides its first.
+    """
+    names: dict[str, str] = {}
+    for port in outputs:
+        node, name = graph[producer_of(port.value)], layer_name(port.name)
+        used = name in graph or name in names.values() or node.name in names
+        if not used and port.value == node.name and node.kind != "input" and node.share is None:
+            names[node.name] = name
+
+    def renamed(value: str) -> str:
+        name = producer_of(value)
+        return names.get(name, name) + value[len(name) :]
+
+    nodes = []
+    for node in graph:
+        inputs = tuple(renamed(value) for value in node.inputs)
+        if node.name in names and node.kind == "opaque":
+            layer = clone_layer(node.attrs["layer"], names[node.name])
+            node = node.with_attrs(layer=layer, call=replace(node.attrs["call"], layer=layer))
+        nodes.append(node.with_(name=renamed(node.name), inputs=inputs))
+    return graph.with_nodes(nodes, [renamed(value) for value in graph.outputs])
 
 
 def difference_to_onnx(network: Any, imported: OnnxImport, proto: Any, seed: int = 0) -> float:

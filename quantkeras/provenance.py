@@ -38,7 +38,8 @@ class Provenance:
     -> the reason. log: the rewrites that went before. params: the settings, None if they are not
     known. observers: names of layers of the quantized model -> their observer, where it is not that
     of params. provisional: the ranges come from random numbers, and what is decided by samples once
-    and for all waits for some. hints: what is told when the model begins to train.
+    and for all waits for some. hints: what is told when the model begins to train. outputs: what
+    the user's model calls its outputs.
     """
 
     layers: Mapping[str, str]
@@ -49,6 +50,7 @@ class Provenance:
     observers: Mapping[str, str] = field(default_factory=dict)
     provisional: bool = False
     hints: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     def observer_of(self, layer: str) -> str:
         """The observer of that layer of the quantized model."""
@@ -66,6 +68,7 @@ class Provenance:
             "observers": dict(self.observers),
             "provisional": self.provisional,
             "hints": list(self.hints),
+            "outputs": list(self.outputs),
         }
 
     @classmethod
@@ -81,6 +84,7 @@ class Provenance:
             dict(config.get("observers", {})),
             config.get("provisional", False),
             tuple(config.get("hints", ())),
+            tuple(config.get("outputs", ())),
         )
 
 

@@ -107,7 +107,12 @@ def quantize(
         qparams, observers = replace(qparams, observer=observer), {}
     elif isinstance(observer, Mapping):
         observers |= {name: kind for name, kind in observer.items() if isinstance(kind, str)}
-    made = replace(trace(network.layers, plan, log), params=qparams, observers=observers)
+    made = replace(
+        trace(network.layers, plan, log),
+        params=qparams,
+        observers=observers,
+        outputs=network.outputs,
+    )
     hints = take_over(plan, quantized, network.objects)
     attach(quantized, replace(made, provisional=samples is None, hints=hints))
     if qparams.ranges == "frozen" and looks_untrained(network.graph):

@@ -110,6 +110,12 @@ def input_names(model: keras.Model) -> list[str]:
     return [tensor._keras_history.operation.name for tensor in tensors]
 
 
+def output_names(model: keras.Model) -> list[str]:
+    """Names of the layers, or of the models within it, that make the outputs."""
+    tensors = keras.tree.flatten(model.outputs)
+    return [tensor._keras_history.operation.name for tensor in tensors]
+
+
 def calibrate_on(
     model: keras.Model,
     stream: SampleStream,

@@ -58,10 +58,11 @@ def export_onnx(
     "integer" for what is quantized already; output_type: "float32" or, of the integer form,
     "integer". opset: None for the oldest that serves.
 
-    Inputs, outputs and layers keep their names; the batch dimension is free. The metadata say
-    under "quantkeras" which format each tensor has. The float tail of a quantized model (a softmax,
-    layers that stayed float) is exported with it, that of a Program is not. A float Keras model is
-    exported by Keras, see :func:`~quantkeras.export.float_export.export_float`.
+    Inputs and layers keep their names, outputs those that they have in the float network that was
+    quantized; the batch dimension is free. The metadata say under "quantkeras" which format each
+    tensor has. The float tail of a quantized model (a softmax, layers that stayed float) is
+    exported with it, that of a Program is not. A float Keras model is exported by Keras, see
+    :func:`~quantkeras.export.float_export.export_float`.
 
     Raises QuantizationError where onnx is missing, an argument is not understood, or a float layer
     has no ONNX operators, and AccumulatorTooWide for a layer whose numbers ONNX has no integers
@@ -186,9 +187,22 @@ def _exported(
     if options.opset is not None and options.opset < lowest:
         raise QuantizationError(f"{format!r} takes opset {lowest} at least, not {options.opset}")
     found = make_model(form, options.opset or lowest, ("quantkeras", __version__))
-    described = program_metadata(program, format, options, form.names)
+    renamed = _with_users_names(found.graph, model, program) if program is not model else {}
+    names = {name: renamed.get(tensor, tensor) for name, tensor in form.names.items()}
+    described = program_metadata(program, format, options, names)
     _add_metadata(found, METADATA_KEY, json.dumps(described))
-    return found, form.encodings
+    return found, tuple(replace(x, name=renamed.get(x.name, x.name)) for x in form.encodings)
+
+
+def _with_users_names(graph: onnx.GraphProto, model: Any, program: Program) -> dict[str, str]:
+    """Name the outputs as the float network does; old name -> new name."""
+    from sanitize.keras_io import read_keras
+
+    from ..provenance import provenance_of
+    from .output_names import name_outputs, output_tensors
+
+    names = provenance_of(model).outputs
+    return name_outputs(graph, output_tensors(read_keras(model), program), names)
 
 
 def _add_metadata(model: onnx.ModelProto, key: str, value: str) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sanitize.graph import Graph, producer_of
 from sanitize.keras_io import read_keras
 
 from ..conversion.convert import integer_program
-from ..layers import Dequantizer
-from ..runtime import Program
 from .onnx_export import check_onnx, export_onnx
+from .output_names import output_tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +32,7 @@ def export_whole(
     first = all(port.order == (0, 2, 3, 1) for port in maps)
     layout = "nchw" if first else "nhwc"
     exported = export_onnx(model, format=format, input_layout=layout)
-    tensors = _output_tensors(graph, program)
+    tensors = output_tensors(graph, program)
     names = [entry.name for entry in exported.graph.output]
     found = dict(zip(dict.fromkeys(tensors), names, strict=True))
     for port in source.inputs:
@@ -42,20 +40,6 @@ def export_whole(
     _restore_outputs(exported, [found[tensor] for tensor in tensors], source.outputs, first)
     check_onnx(exported)
     return exported
-
-
-def _output_tensors(graph: Graph, program: Program) -> list[str]:
-    """For each output of the model, what tells whether two of them are one output of the export."""
-    found = []
-    for value in graph.outputs:
-        node = graph[value]
-        if isinstance(node.attrs.get("layer"), Dequantizer):
-            node = graph[producer_of(node.inputs[0])]
-            while node.name not in program.outputs and node.kind == "identity":
-                node = graph[producer_of(node.inputs[0])]
-            value = node.name
-        found.append(value)
-    return found
 
 
 def _restore_input(exported: onnx.ModelProto, port: Port, maps_first: bool) -> None:
@@ -83,6 +67,7 @@ def _restore_input(exported: onnx.ModelProto, port: Port, maps_first: bool) -> N
 def _rename(exported: onnx.ModelProto, old: str, new: str) -> None:
     for node in exported.graph.node:
         node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def _restore_outputs(
@@ -99,6 +84,9 @@ def _restore_outputs(
         here = _order_here(len(dims), maps_first)
         perm = [here.index(port.order.index(axis)) for axis in range(len(dims))]
         turned = perm != sorted(perm)
+        if turned and port.name == tensor:
+            tensor = f"{tensor}/arranged"
+            _rename(exported, port.name, tensor)
         if turned or port.name != tensor:
             op, extra = ("Transpose", {"perm": perm}) if turned else ("Identity", {})
             node = helper.make_node(op, [tensor], [port.name], name=f"{port.name}/output", **extra)
