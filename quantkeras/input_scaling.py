@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sanitize.graph import Graph
 from sanitize.input_maps import OTHER, Reader, map_before, map_inputs, readers_of_inputs
+from sanitize.match import Keep
 
 from .calibration.batches import Batch
 from .calibration.samples import SampleStream
@@ -59,12 +60,12 @@ class _Ranges:
 
 
 def fitting_maps(
-    raw: Graph, graph: Graph, names: Sequence[str], stream: SampleStream
+    raw: Graph, graph: Graph, names: Sequence[str], stream: SampleStream, keep: Keep | None = None
 ) -> tuple[Graph, dict[str, InputMap]]:
     """Maps of the inputs that need one, and the network that expects them.
 
     raw, graph: as it was read, and sanitized. names: its float inputs that will be quantized by
-    channel. stream: samples, not begun to read.
+    channel. stream: samples, not begun to read. keep: see :func:`sanitize.sanitize_graph`.
     """
     fitting = [name for name in names if graph[name].shape and graph[name].channels]
     if not fitting:
@@ -79,7 +80,7 @@ def fitting_maps(
         if len(done) == len(maps):
             break
     if done:
-        mapped = map_before(raw, mapped, {name: pairs[name] for name in done})
+        mapped = map_before(raw, mapped, {name: pairs[name] for name in done}, keep)
     return mapped, {name: maps[name] for name in done}
 
 

@@ -190,7 +190,8 @@ class QuantizationParams:
       "sqnr", some with a number ("percentile:99.9"), see calibration.observers.
     ranges: activation ranges during training: "frozen" as calibrated, "moving" with the batches
       (observed anew), or "learned" by gradient descent.
-    float_layers: names or globs of layers to keep in float.
+    float_layers: names or globs of layers to keep in float. They go into no other layer; what is
+      folded into one of them, as a BatchNormalization behind a convolution, stays float with it.
     overrides: LayerOverrides in order, later ones win; all stand above the settings here.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sanitize.graph import Graph, Node, producer_of
 
 from .borders import Border, find_borders, folded_padding, join_borders
@@ -60,6 +62,11 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
     return Plan(graph, blocks, members, moves, inputs, floats, requantized, bordered, flowing)
 
 
+def stays_float(qparams: QuantizationParams) -> Callable[[Node], bool]:
+    """Whether a node is of a layer that the user keeps in float."""
+    return lambda node: qparams.for_layer(node.name, node.kind, source=node.source).float
+
+
 def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
     """Why each node that cannot be integer cannot, in topological order.
 
@@ -69,12 +76,12 @@ def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
     reasons: dict[str, str] = {}
     beginning = _float_beginning(graph)
     asked: set[str] = set()
+    is_asked = stays_float(qparams)
     for node in graph:
-        settings = qparams.for_layer(node.name, node.kind, source=node.source)
         stopping = [v for v in node.inputs if producer_of(v) in reasons.keys() - asked]
         behind = stopping[0] if stopping else None
-        own = ASKED if settings.float else _refusal(graph, node, node.name in beginning)
-        if (settings.float or node.name in beginning) and behind is None:
+        own = ASKED if is_asked(node) else _refusal(graph, node, node.name in beginning)
+        if (own == ASKED or node.name in beginning) and behind is None:
             asked.add(node.name)
         if behind is not None:
             reasons[node.name] = f"behind {producer_of(behind)!r}, which is float"

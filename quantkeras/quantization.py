@@ -26,7 +26,7 @@ from .input_scaling import InputMap, fitting_maps
 from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams
 from .plan import Plan
-from .planning import make_plan
+from .planning import make_plan, stays_float
 from .provenance import add_hint, attach, chosen_observers, quantized_name, trace
 from .training_traits import UNTRAINED, looks_untrained, take_over
 from .vanished_weights import warn_of_vanished_weights
@@ -77,7 +77,8 @@ def quantize(
     peeked = SampleShapes(samples)
     network = float_network(model, shapes, peeked, verify)
     samples = peeked.samples
-    graph, log = sanitize_graph(network.graph, verify=verify)
+    keep = stays_float(qparams)
+    graph, log = sanitize_graph(network.graph, verify=verify, keep=keep)
     log = Log((*network.conversions, *log.entries))
     _check_weights(graph)
     plan = make_plan(graph, qparams)
@@ -98,7 +99,7 @@ def quantize(
             # A range that is given is one of the inputs as they are.
             and isinstance(given.get(quantized_name(f"{name}/quantizer"), ""), str)
         ]
-        graph, maps = fitting_maps(network.graph, graph, names, stream)
+        graph, maps = fitting_maps(network.graph, graph, names, stream, keep)
         plan = make_plan(graph, qparams) if maps else plan
     plan = _plan_for_inputs(plan, qparams, dtypes)
     quantized = build_model(plan, qparams, dtypes, maps)
@@ -164,10 +165,10 @@ def _report_plan(
         reasons = "; ".join(f"{f.node.name!r}: {f.reason}" for f in plan.floats[:3])
         raise QuantizationError(f"nothing in model {plan.graph.name!r} can be quantized: {reasons}")
     # A layer that does nothing has gone, but its name is no mistake.
-    nodes = (*network.graph, *plan.graph)
-    unmatched = qparams.unmatched(
-        {name: node.kind for node in nodes for name in (node.name, *node.source)}
-    )
+    kinds: dict[str, str | None] = dict.fromkeys(network.layers)
+    for node in (*network.graph, *plan.graph):
+        kinds.update(dict.fromkeys((node.name, *node.source), node.kind))
+    unmatched = qparams.unmatched(kinds)
     if unmatched:
         raise QuantizationError(
             f"no layer is named {', '.join(map(repr, unmatched))} (float_layers or overrides); "

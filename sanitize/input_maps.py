@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph import Graph, Node
-from .match import apply_rule
+from .match import Keep, apply_rule
 from .pipeline import sanitize_graph
 from .rules.batchnorm import FoldIntoConsumer
 from .rules.linear import LINEAR, explicit_pads, output_channels, pad_values
@@ -71,23 +71,33 @@ def map_inputs(graph: Graph, maps: Mapping[str, tuple[Array, Array]]) -> tuple[G
     done: set[str] = set()
     for name, found in maps.items():
         expecting, undo = _expecting(graph, name, *found)
-        changed, _ = apply_rule(expecting, FoldIntoConsumer())
+        changed, _ = apply_rule(expecting, FoldIntoConsumer(), _all_but(undo))
         if all(node.name != undo for node in changed):
             graph = changed
             done.add(name)
     return graph, done
 
 
-def map_before(raw: Graph, mapped: Graph, maps: Mapping[str, tuple[Array, Array]]) -> Graph:
+def _all_but(name: str) -> Keep:
+    """What was not folded when the graph was sanitized, is not now."""
+    return lambda node: node.name != name
+
+
+def map_before(
+    raw: Graph,
+    mapped: Graph,
+    maps: Mapping[str, tuple[Array, Array]],
+    keep: Keep | None = None,
+) -> Graph:
     """What :func:`map_inputs` gives, with biases that no large numbers went into on the way.
 
-    raw: the network before it was sanitized, by the rules that always apply. A normalization of
-    inputs far from zero meets the map while both are affine; in a bias, float32 has lost what is
-    left of the difference.
+    raw: the network before it was sanitized, by the rules that always apply and with ``keep``. A
+    normalization of inputs far from zero meets the map while both are affine; in a bias, float32
+    has lost what is left of the difference.
     """
     for name, found in maps.items():
         raw, _ = _expecting(raw, name, *found)
-    again, _ = sanitize_graph(raw, verify=False)
+    again, _ = sanitize_graph(raw, verify=False, keep=keep)
     same = [(n.name, n.kind, n.inputs) for n in again] == [
         (n.name, n.kind, n.inputs) for n in mapped
     ]

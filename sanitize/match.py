@@ -12,7 +12,7 @@ with the same rewrite at all other call sites, and only when all of them end up 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -21,7 +21,10 @@ import numpy as np
 from .graph import Graph, Node
 from .log import Log, LogEntry, layer_of
 
-__all__ = ["Log", "LogEntry", "Match", "Rewrite", "RewriteError", "Rule", "apply_rule"]
+__all__ = ["Keep", "Log", "LogEntry", "Match", "Rewrite", "RewriteError", "Rule", "apply_rule"]
+
+Keep = Callable[[Node], bool]
+"""Whether a node stays the layer that it is: others may go into it, and it into no other."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class RewriteError(RuntimeError):
     """Rules that do not come to an end, or that change the function; the message names the rule."""
 
 
-def apply_rule(graph: Graph, rule: Rule) -> tuple[Graph, list[LogEntry]]:
-    """Apply one rule until it fires no more.
+def apply_rule(graph: Graph, rule: Rule, keep: Keep | None = None) -> tuple[Graph, list[LogEntry]]:
+    """Apply one rule until it fires no more. ``keep``: see :func:`sanitize.sanitize_graph`.
 
     Returns the new graph and the log: what fired, then the refusals of the last sweep.
     """
@@ -93,10 +96,12 @@ def apply_rule(graph: Graph, rule: Rule) -> tuple[Graph, list[LogEntry]]:
             if match is None:
                 continue
             problem, rewrites = _plan(graph, rule, match)
+            combined = _combined(rewrites)
+            if problem is None and keep is not None:
+                problem = _not_kept(graph, match, combined, keep)
             if problem is not None:
                 refused.append(_entry(rule, match, "refused", f"'{name}': {problem}"))
                 continue
-            combined = _combined(rewrites)
             before = graph
             graph = graph.replace(combined.remove, combined.add, combined.redirect)
             sentence, change = _describe(before, graph, combined)
@@ -104,6 +109,27 @@ def apply_rule(graph: Graph, rule: Rule) -> tuple[Graph, list[LogEntry]]:
         if len(fired) == count:
             return graph, fired + refused
     raise RewriteError(f"rule '{rule.name}' does not come to an end on graph '{graph.name}'")
+
+
+def _not_kept(graph: Graph, match: Match, rewrite: Rewrite, keep: Keep) -> str | None:
+    """Why a kept node would not stay the layer that it is, in one sentence, or None."""
+    touched = [graph[name] for name in sorted(_touched(rewrite)) if name in graph]
+    kept = [node.name for node in (*match.nodes, *touched) if keep(node)]
+    if not kept:
+        return None
+    added = {node.name: node for node in rewrite.add}
+    if added:
+        spared = all(_stays(node, added.get(node.name), keep) for node in touched)
+    else:  # one that does nothing may go, but of two equal ones neither stands for the other
+        spared = all(keep(node) for node in match.nodes)
+    return None if spared else f"'{kept[0]}' is kept apart from other layers"
+
+
+def _stays(before: Node, after: Node | None, keep: Keep) -> bool:
+    """Whether a node that is kept stays what it is, and another one takes in no kept one."""
+    if keep(before):
+        return after is not None and after.kind == before.kind and keep(after)
+    return after is None or not keep(after)
 
 
 def _describe(before: Graph, after: Graph, rewrite: Rewrite) -> tuple[str, str]:

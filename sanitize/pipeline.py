@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph import Graph
-from .match import Log, LogEntry, RewriteError, Rule, apply_rule
+from .match import Keep, Log, LogEntry, RewriteError, Rule, apply_rule
 from .rules.activation import ReluBehindMaxPool, SplitActivation
 from .rules.batchnorm import FoldIntoConsumer, FoldIntoProducer, NormToDepthwise
 from .rules.clip import ChannelClip
@@ -172,14 +172,17 @@ def sanitize_graph(
     verify: bool = True,
     seed: int = 0,
     rules: Sequence[Rule] | None = None,
+    keep: Keep | None = None,
 ) -> tuple[Graph, Log]:
     """Rewrite ``graph`` into the form that integer hardware can run.
 
     ``target``: a Target or the name of one (``sanitize.TARGETS``); without one only the rules that
     always apply run. Rules run in order, all of them again until none fires. With ``verify`` the
     result is compared with the original on random inputs made from ``seed``; a RewriteError names
-    the rule that changed the function. Returns the graph and the log of what fired and what was
-    refused.
+    the rule that changed the function. ``keep`` says of a node whether it stays the layer that it
+    is: what may go into it, as a batch normalization into a convolution, does so, but it goes into
+    no other and does not become another kind. Returns the graph and the log of what fired and what
+    was refused.
     """
     ordered = list(rules_for(target) if rules is None else rules)
     stages: list[tuple[str, Graph]] = [("", graph)]
@@ -189,7 +192,7 @@ def sanitize_graph(
         refused: list[LogEntry] = []
         before = len(fired)
         for rule in ordered:
-            graph, entries = apply_rule(graph, rule)
+            graph, entries = apply_rule(graph, rule, keep)
             news = [entry for entry in entries if entry.outcome == "fired"]
             refused += [entry for entry in entries if entry.outcome == "refused"]
             if news:

@@ -23,6 +23,7 @@ from ..conversion.convert import integer_program
 from ..errors import QuantizationError
 from ..layers import WeightedLayer
 from ..params import QuantizationParams
+from ..planning import stays_float
 from ..provenance import quantized_name
 from ..quantization import quantize
 from ..runtime.costs import program_costs
@@ -140,7 +141,7 @@ class _Search:
         self.choices: dict[str, list[Choice]] = {}
         for pair in widths:
             self._measure((int(pair[0]), int(pair[1])), num_samples)
-        graph, _ = sanitize_graph(read_keras(model))
+        graph, _ = sanitize_graph(read_keras(model), keep=stays_float(self.qparams))
         present = {quantized_name(node.name): node.name for node in graph}
         self.names = {name: present.get(name, name) for name in self.choices}
 
