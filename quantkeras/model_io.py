@@ -88,6 +88,10 @@ def save_model(model: keras.Model, path: str | os.PathLike[str]) -> Path:
     All or nothing: if saving fails or is interrupted, `path` is what it was before. Returns `path`.
     Raises ModelFileError where the name, the folder or the model does not allow it.
     """
+    if not isinstance(model, keras.Model):
+        remedy = "; a Program is written by its own save" if hasattr(model, "run_integers") else ""
+        kind = type(model).__name__
+        raise ModelFileError(f"save_model writes a keras.Model, not a {kind}{remedy}")
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:

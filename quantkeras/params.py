@@ -31,7 +31,7 @@ from quantkeras.setting_checks import (
     whole_number,
 )
 
-__all__ = ["LayerOverride", "LayerSettings", "ParamsError", "QuantizationParams"]
+__all__ = ["LayerOverride", "LayerSettings", "ParamsError", "QuantizationParams", "chosen_params"]
 
 
 def _matches(glob: str, name: str) -> bool:
@@ -310,3 +310,23 @@ class QuantizationParams:
         except ValueError as error:  # a ParamsError, or what is no text of a fair size
             raise ParamsError(f"{str(path)!r}: {error}") from error
         raise ParamsError(f"Quantization parameters file {str(path)!r} does not exist.")
+
+
+def chosen_params(given: Any, default: QuantizationParams | None = None) -> QuantizationParams:
+    """The settings that a verb was given; for None the default, or 8 bits everywhere.
+
+    Raises ParamsError for anything else, such as the samples in their place.
+    """
+    if given is None:
+        return default or QuantizationParams()
+    if isinstance(given, QuantizationParams):
+        return given
+    remedy = "for samples write samples=..."
+    if isinstance(given, Mapping):
+        remedy = "write QuantizationParams.from_config(...) for a dict of settings"
+    elif isinstance(given, str | PathLike):
+        remedy = "write QuantizationParams.load(...) for a file of settings"
+    raise ParamsError(
+        f"qparams is a {type(given).__name__}; expected QuantizationParams, such as "
+        f"QuantizationParams(weight_bits=4); {remedy}."
+    )

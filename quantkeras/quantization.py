@@ -24,7 +24,7 @@ from .errors import NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
 from .input_scaling import InputMap, fitting_maps
 from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
-from .params import QuantizationParams
+from .params import QuantizationParams, chosen_params
 from .plan import Plan
 from .planning import make_plan, stays_float
 from .provenance import add_hint, attach, chosen_observers, quantized_name, trace
@@ -70,10 +70,11 @@ def quantize(
     a difference raises ReadingError or RewriteError, which name the layer or the rule.
 
     Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
-    or infinite, and bad samples. Warns (QuantizationLossWarning) where an output keeps less than
-    20 dB of signal to noise on the samples, unless some bits are fewer than 8.
+    or infinite, bad samples, and qparams that are none. Warns (QuantizationLossWarning) where an
+    output keeps less than 20 dB of signal to noise on the samples, unless some bits are fewer
+    than 8.
     """
-    qparams = QuantizationParams() if qparams is None else qparams
+    qparams = chosen_params(qparams)
     peeked = SampleShapes(samples)
     network = float_network(model, shapes, peeked, verify)
     samples = peeked.samples

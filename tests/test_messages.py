@@ -6,7 +6,10 @@ import pytest
 from keras import layers
 
 import quantkeras
-from quantkeras.errors import QuantizationError
+from quantkeras.calibration.batches import SampleError
+from quantkeras.errors import ModelFileError, QuantizationError
+from quantkeras.params import ParamsError
+from quantkeras.ptq import auto_quantize
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +54,41 @@ def test_strict_names_layers_by_their_class_and_gives_a_remedy(samples):
         quantkeras.quantize(model, samples=samples, strict=True)
     assert str(caught.value).endswith("or quantize without strict.")
     assert "runs" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"weight_bits": 4}, r"qparams is a dict.*from_config"),
+        ("settings.json", r"qparams is a str.*QuantizationParams\.load"),
+        (np.zeros((8, 6), np.float32), r"qparams is a ndarray.*samples="),
+    ],
+)
+def test_what_are_no_settings_is_told_how_to_be_some(given, remedy):
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+    with pytest.raises(ParamsError, match=remedy):
+        quantkeras.quantize(model, given)
+    with pytest.raises(ParamsError, match=remedy):
+        auto_quantize(model, np.zeros((8, 6), np.float32), eval_fn=lambda _: 0.0, qparams=given)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_model_is_no_data(built):
+    model = keras.Sequential([*([keras.Input((6,))] if built else []), layers.Dense(3)])
+    with pytest.raises(SampleError, match=r"Samples are a Sequential; expected arrays.*generator"):
+        quantkeras.quantize(model, samples=model)
+
+
+def test_a_function_that_gives_no_samples_is_told_what_it_has_to_be(quantized):
+    with pytest.raises(SampleError, match=r"without arguments \(missing .*'path'\); give a func"):
+        quantkeras.calibrate(quantized, lambda path: [path])
+    with pytest.raises(SampleError, match="returned a NoneType; it has to return batches"):
+        quantkeras.calibrate(quantized, lambda: None)
+
+
+def test_save_model_says_what_it_writes(quantized, tmp_path):
+    with pytest.raises(ModelFileError, match="a keras.Model, not a NoneType"):
+        quantkeras.save_model(None, tmp_path / "none.keras")
+    with pytest.raises(ModelFileError, match="not a Program; .*its own save"):
+        quantkeras.save_model(quantkeras.convert(quantized), tmp_path / "program.keras")
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import numpy as np
 
 from .batches import InputSpec, SampleError, inputs_of_element
 from .samples import iterate_samples
-from .sources import ArrayLike
+from .sources import ArrayLike, batches_of_call
 
 
 class SampleShapes:
@@ -54,7 +54,7 @@ class SampleShapes:
         if isinstance(found, Iterator):
             found = self._peek()
         elif callable(found) and not isinstance(found, ArrayLike):
-            found = next(iter(found()), None)
+            found = next(batches_of_call(found), None)
         elif not isinstance(found, ArrayLike | Mapping | list | tuple):
             found = next(iter(found), None)
         if isinstance(found, tuple) and found:

@@ -4,6 +4,7 @@ What a user may give, and what is taken from it, is said in `samples`, which che
 Nothing here imports a framework: an object of one exists only where its library is loaded.
 """
 
+import inspect
 import itertools
 import math
 import sys
@@ -199,14 +200,47 @@ def dataset_source(
 def iterable_source(samples: Any, specs: Sequence[InputSpec]) -> Source:
     """A generator, a function that returns one, or any other iterable of batches."""
     if callable(samples) and not isinstance(samples, Iterable):
-        return Source(lambda: _named(iter(samples()), specs), repeatable=True, total=lambda _: None)
-    if not isinstance(samples, Iterable):
-        raise SampleError(
-            f"Samples are a {type(samples).__name__}; expected arrays, a path of an .npz file, a "
-            "dataset or a generator of batches."
+        return Source(
+            lambda: _named(batches_of_call(samples), specs), repeatable=True, total=lambda _: None
         )
+    if not isinstance(samples, Iterable):
+        raise _no_samples(samples)
     repeatable = not isinstance(samples, Iterator)
     return Source(lambda: _named(iter(samples), specs), repeatable=repeatable, total=lambda _: None)
+
+
+def batches_of_call(function: Callable[..., Any]) -> Iterator[Any]:
+    """What a function without arguments returns, begun.
+
+    Raises SampleError for a model or layer, which could be called as well, for a function that
+    takes arguments, and for one that returns no batches.
+    """
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(function, keras.layers.Layer):
+        raise _no_samples(function)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise SampleError(
+            f"The function that gives the samples cannot be called without arguments ({error}); "
+            "give a function without arguments that returns batches, or arrays."
+        ) from error
+    except ValueError:
+        pass  # one that is not written in Python does not say what it takes
+    found = function()
+    if not isinstance(found, Iterable):
+        raise SampleError(
+            f"The function that gives the samples returned a {type(found).__name__}; it has to "
+            "return batches: a generator, a dataset or a list of arrays."
+        )
+    return iter(found)
+
+
+def _no_samples(given: Any) -> SampleError:
+    return SampleError(
+        f"Samples are a {type(given).__name__}; expected arrays, a path of an .npz file, a "
+        "dataset or a generator of batches."
+    )
 
 
 def _named(elements: Iterator[Any], specs: Sequence[InputSpec]) -> Iterator[dict[str, Any]]:

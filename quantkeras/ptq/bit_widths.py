@@ -22,7 +22,7 @@ from sanitize.keras_io import read_keras
 from ..conversion.convert import integer_program
 from ..errors import QuantizationError
 from ..layers import WeightedLayer
-from ..params import QuantizationParams
+from ..params import QuantizationParams, chosen_params
 from ..planning import stays_float
 from ..provenance import quantized_name
 from ..quantization import quantize
@@ -137,7 +137,7 @@ class _Search:
         self.model = model
         self.samples = samples
         default = QuantizationParams(weight_range="mse", observer="mse")
-        self.qparams = default if qparams is None else qparams
+        self.qparams = chosen_params(qparams, default)
         self.choices: dict[str, list[Choice]] = {}
         for pair in widths:
             self._measure((int(pair[0]), int(pair[1])), num_samples)

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
-from ..params import QuantizationParams
+from ..params import QuantizationParams, chosen_params
 from ..quantization import quantize
 from ..text_tables import plain_table
 from .bias_correction import correct_bias
@@ -95,7 +95,7 @@ def auto_quantize(
     If nothing is good enough the best model is returned, and ``ladder.reached`` is False.
     """
     model = as_keras(model)
-    start = QuantizationParams() if qparams is None else qparams
+    start = chosen_params(qparams)
     judge = agreement(model, samples) if eval_fn is None else eval_fn
     float_score = judge(model)
     steps: list[LadderStep] = []

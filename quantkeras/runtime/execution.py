@@ -45,9 +45,7 @@ def run(
     if told is not None:
         check_fed(program.inputs, arrays, told, stacklevel=4)
     runner = program.engine(engine)
-    if batch_size is not None and batch_size < 1:
-        raise QuantizationError(f"batch_size is at least 1, got {batch_size}")
-    step = batch_size or automatic_batch(program)
+    step = automatic_batch(program) if batch_size is None else _whole(batch_size)
     total = len(arrays[program.inputs[0].name])
     results: dict[str, Array] = {}
     bar = progress_bar(total, program.name, bool(verbose))
@@ -64,6 +62,15 @@ def run(
                 results[name][start : start + count] = found
             advance(count)
     return results
+
+
+def _whole(batch_size: Any) -> int:
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
+        raise QuantizationError(
+            f"batch_size is {batch_size!r}; it must be a whole number of at least 1, or None"
+        )
+    return int(batch_size)
 
 
 @contextmanager
@@ -97,6 +104,11 @@ def top1(values: Any, labels: Array) -> dict[str, float]:
     classes = scores.shape[1]
     if classes < 2:
         raise QuantizationError("evaluate needs one score per class, and the output has only one")
+    expected = f"labels are class numbers 0 .. {classes - 1}, or one-hot rows"
+    if labels.dtype.kind not in "biuf":
+        raise QuantizationError(f"{expected}, not of type {labels.dtype}")
+    if not np.isfinite(labels).all():
+        raise QuantizationError(f"{expected}; these hold NaN or infinity, take such samples out")
     if labels.ndim == 2 and labels.shape[1] == classes:
         labels = labels.argmax(axis=1)
     if labels.size != len(scores):
@@ -104,6 +116,7 @@ def top1(values: Any, labels: Array) -> dict[str, float]:
             f"labels of shape {labels.shape} for {len(scores)} samples of {classes} classes"
         )
     numbers = labels.reshape(-1)
-    if numbers.dtype.kind not in "biuf" or (numbers < 0).any() or (numbers >= classes).any():
-        raise QuantizationError(f"labels are class numbers 0 .. {classes - 1}, or one-hot rows")
+    wrong = (numbers < 0) | (numbers >= classes) | (numbers != np.floor(numbers))
+    if wrong.any():
+        raise QuantizationError(f"{expected}; there is {numbers[wrong][0]}")
     return {"accuracy": float((scores.argmax(axis=1) == numbers).mean()), "samples": len(scores)}

@@ -121,7 +121,8 @@ class Program:
     ) -> dict[str, float]:
         """Top-1 accuracy of a classifier with one output: ``{"accuracy": ..., "samples": ...}``.
 
-        y: class numbers (n,) or (n, 1), or one-hot rows (n, classes).
+        y: class numbers (n,) or (n, 1), or one-hot rows (n, classes). Raises QuantizationError for
+        others, and for NaN among them.
         """
         values = self.predict(x, batch_size, verbose)
         return execution.top1(values, np.asarray(y))

@@ -186,8 +186,9 @@ def test_wrong_arguments() -> None:
     program = conv_dense()
     with pytest.raises(QuantizationError, match="no engine 'gpu'; there are blas, reference"):
         program.predict(CONV_DENSE_X, engine="gpu")
-    with pytest.raises(QuantizationError, match="batch_size is at least 1"):
-        program.predict(CONV_DENSE_X, 0)
+    for size in (0, -1, 2.5, "2", True):
+        with pytest.raises(QuantizationError, match="batch_size is .*a whole number of at least 1"):
+            program.predict(CONV_DENSE_X, size)
     with pytest.raises(QuantizationError, match="no layer 'relu' to keep"):
         program.run_integers(CONV_DENSE_X, "relu")
     with pytest.raises(KeyError):
@@ -274,6 +275,9 @@ def test_accuracy(labels: np.ndarray) -> None:
         (3, np.zeros(3), r"labels of shape \(3,\) for 2 samples of 3 classes"),
         (3, np.array([0, 3]), r"0 \.\. 2"),
         (3, np.array(["a", "b"]), "class numbers"),
+        (3, np.array([0, np.nan]), "hold NaN or infinity"),
+        (3, np.full((2, 3), np.nan), "hold NaN or infinity"),
+        (3, np.array([0, 1.5]), r"class numbers 0 \.\. 2.*there is 1\.5"),
         (1, np.zeros(2), "one score per class"),
     ],
 )
