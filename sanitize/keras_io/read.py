@@ -199,7 +199,8 @@ class _Reader:
             return self.told(call, name, results, before[0])
         after = self.nodes, self.origins, self.arrays
         self.nodes, self.origins, self.arrays = before
-        if not weighted and (read_elementwise(call) if whole else read_tried(call)):
+        single = not weighted and len(call.outputs) == 1  # as whatever is found by trying
+        if single and (read_elementwise(call) if whole else read_tried(call)):
             known = set(self.nodes)
             return self.told(call, name, self.add_emitted(call, layer, name), known)
         if whole:
@@ -244,7 +245,7 @@ class _Reader:
 
     def renamed(self, value: str, name: str, fresh: Sequence[str]) -> str:
         """Give the node behind ``value`` the layer's name, if it is the last one of its nodes."""
-        if value not in fresh or any(value in self.nodes[full].inputs for full in fresh):
+        if value not in fresh or any(value in node.inputs for node in self.nodes.values()):
             return value
         if self.nodes[value].output_count > 1:
             return value
