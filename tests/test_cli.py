@@ -71,9 +71,8 @@ def fails(capsys, words, pattern, status=2):
 def test_quantize_takes_the_options_and_names_its_output(work, capsys):
     words = f"quantize -m {work}/net.h5 -i 6 -w 4 -a 4 -sa {work}/x.npz -bs 2 -e 2 -ns 4".split()
     assert main([*words, "--per-tensor-activations", "--weight_range=mse"]) == 0
-    assert "net_i6_w4_a4.h5: 2 quantized layers, weights 4 bits (first layer 6, last 8)" in (
-        capsys.readouterr().out
-    )
+    told = "net_i6_w4_a4.h5: 2 quantized layers, weights 6 bits (head 8), activations 4 bits\n"
+    assert told in capsys.readouterr().out
     model = load_model(work / "net_i6_w4_a4.h5")
     conv, head = model.get_layer("conv"), model.get_layer("head")
     assert (conv.weight_quantizer.bits, head.weight_quantizer.bits) == (6, 8)
@@ -83,9 +82,12 @@ def test_quantize_takes_the_options_and_names_its_output(work, capsys):
 
 def test_quantize_takes_settings_from_a_file_and_options_above_them(work, capsys):
     settings = {"last_weight_bits": 5, "activation_bits": 6, "last_output_bits": 7}
+    settings["overrides"] = [{"pattern": "conv", "weight_bits": 3}]
     (work / "q.json").write_text(json.dumps(settings))
     words = f"quantize -m {work}/net.h5 --params {work}/q.json -a 3 -o {work}/out.keras".split()
     assert main([*words, "-sa", f"{work}/x.npz"]) == 0
+    told = "out.keras: 2 quantized layers, weights 3 bits (head 5), activations 3 bits (head 7)\n"
+    assert told in capsys.readouterr().out
     model = load_model(work / "out.keras")
     assert model.get_layer("head").weight_quantizer.bits == 5
     assert model.get_layer("head").output_quantizer.bits == 7

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,6 @@ def execute(args: argparse.Namespace) -> int:
     from ..api import coverage, load_model, quantize, save_model
     from ..calibration.sample_shapes import SampleShapes
     from ..float_network import float_network, is_onnx
-    from ..layers import HardwareLayer
     from ..ptq import adaround, correct_bias, equalize
 
     if args.samples is None and (args.correct_bias or args.adaround is not None):
@@ -178,8 +179,7 @@ def execute(args: argparse.Namespace) -> int:
         found.show()
     else:
         print(found.summary)
-    count = sum(isinstance(layer, HardwareLayer) for layer in quantized.layers)
-    print(f"{output}: {count} quantized layers, {_widths(params)}")
+    print(f"{output}: {_widths(quantized)}")
     return 0
 
 
@@ -202,9 +202,27 @@ def default_output(model: Path, params: QuantizationParams) -> Path:
     return model.with_name(f"{model.stem}_{widths}{keras_suffix(model)}")
 
 
-def _widths(params: QuantizationParams) -> str:
-    last = params.for_layer("", last=True).weight_bits
-    return (
-        f"weights {params.weight_bits} bits (first layer {params.input_weight_bits}, last {last}), "
-        f"activations {params.activation_bits} bits"
-    )
+def _widths(model: Any) -> str:
+    """Bits of the weights and outputs that the layers of a quantized model have."""
+    from ..layers import HardwareLayer, WeightedLayer
+
+    layers = [layer for layer in model.layers if isinstance(layer, HardwareLayer)]
+    weights = {x.name: x.weight_quantizer.bits for x in layers if isinstance(x, WeightedLayer)}
+    outputs = {x.name: x.output_quantizer.bits for x in layers if x.output_quantizer is not None}
+    found = {"weights": weights, "activations": outputs}
+    parts = [f"{what} {_most_and_others(bits)}" for what, bits in found.items() if bits]
+    return ", ".join([f"{len(layers)} quantized layers", *parts])
+
+
+def _most_and_others(bits: Mapping[str, int]) -> str:
+    """``8 bits``, or ``4 bits (conv 6, head 8)`` where layers have others than most."""
+    most = Counter(bits.values()).most_common(1)[0][0]
+    others: dict[int, list[str]] = {}
+    for name, width in bits.items():
+        if width != most:
+            others.setdefault(width, []).append(name)
+    listed = [
+        f"{names[0] if len(names) == 1 else f'{len(names)} layers'} {width}"
+        for width, names in others.items()
+    ]
+    return f"{most} bits" + (f" ({', '.join(listed)})" if listed else "")
