@@ -18,7 +18,8 @@ alone; for several inputs arr_0, arr_1, ... count as a list.
 
 From arrays and files `num_samples` are taken evenly spaced over the whole, since data sets are
 often sorted by class and their beginning alone would be a poor picture. From all others the first
-`num_samples` of each epoch are taken. Files are read batch by batch, never as a whole.
+`num_samples` of each epoch are taken, or all where there are fewer. Files are read batch by
+batch, never as a whole.
 """
 
 import itertools
@@ -70,6 +71,7 @@ class SampleStream(Iterable[Batch]):
         self._num_samples = num_samples
         self._batch_size = batch_size
         self._epochs = epochs
+        self._first_epoch: int | None = None  # samples in it, once it was read
         run = self._run()
         first = next(run)
         self._begun: Iterator[Batch] | None = itertools.chain([first], run)
@@ -107,8 +109,9 @@ class SampleStream(Iterable[Batch]):
     def _run(self) -> Iterator[Batch]:
         kinds: dict[str, str] = {}
         for _ in range(self._epochs):
-            seen = 0
+            seen = batches = 0
             for element in self._source.epoch():
+                batches += 1
                 batch = check_batch(element, self._inputs)
                 for name, array in batch.items():
                     if kinds.setdefault(name, array.dtype.kind) != array.dtype.kind:
@@ -121,14 +124,36 @@ class SampleStream(Iterable[Batch]):
                     yield part
                 if self._num_samples is not None and seen >= self._num_samples:
                     break
-            if not seen:
-                raise SampleError("There are no samples: the generator or dataset gave no batch.")
-            if not self._source.repeatable and self._num_samples and seen < self._num_samples:
-                warnings.warn(
-                    f"The generator of samples ended after {seen} of {self._num_samples} samples; "
-                    "calibration goes on with these.",
-                    stacklevel=2,
-                )
+            self._check_count(seen, batches)
+
+    def _check_count(self, seen: int, batches: int) -> None:
+        """Raise where an epoch had no samples, and warn where it had fewer than it should have.
+
+        Fewer than num_samples are none too few, as these are the most that are taken.
+        """
+        before = self._first_epoch
+        if not seen and before is None:
+            raise SampleError("There are no samples: the generator or dataset gave no batch.")
+        if not seen:
+            raise SampleError(
+                f"The samples are used up: at first there were {before}, and now none. A function "
+                "that gives samples has to return a new generator each time that it is called."
+            )
+        if self._first_epoch is None:
+            self._first_epoch = seen
+        promised = self._source.promised
+        full = self._num_samples is not None and seen >= self._num_samples
+        if before is not None and seen < before:
+            told = f"{seen} of the {before} samples that were read at first"
+        elif not full and promised is not None and batches < promised and seen != promised:
+            told = f"{batches} of the {promised} batches that their length promises"
+        else:
+            return
+        warnings.warn(
+            f"The samples ended after {told}; calibration goes on with the {seen}. See why the "
+            "others are missing.",
+            stacklevel=3,
+        )
 
     def _parts(self, batch: Batch, seen: int) -> Iterator[Batch]:
         """The batch, cut at num_samples, in pieces of at most batch_size."""

@@ -9,8 +9,9 @@ import itertools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from operator import length_hint
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,12 +44,14 @@ class Source:
     """One epoch's batches, unchecked, and what is known beforehand.
 
     epoch: starts an epoch. repeatable: whether it can be called again. total(n): number of
-    batches in an epoch if the first has n samples, None if unknown.
+    batches in an epoch if the first has n samples, None if unknown. promised: how many batches
+    whoever gives them says there are, if that is said.
     """
 
     epoch: Callable[[], Iterator[dict[str, Any]]]
     repeatable: bool
     total: Callable[[int], int | None]
+    promised: int | None = None
 
 
 def memory_parts(samples: Any, specs: Sequence[InputSpec]) -> list[Part]:
@@ -206,7 +209,13 @@ def iterable_source(samples: Any, specs: Sequence[InputSpec]) -> Source:
     if not isinstance(samples, Iterable):
         raise _no_samples(samples)
     repeatable = not isinstance(samples, Iterator)
-    return Source(lambda: _named(iter(samples), specs), repeatable=repeatable, total=lambda _: None)
+    return Source(
+        lambda: _named(iter(samples), specs),
+        repeatable=repeatable,
+        total=lambda _: None,
+        # A length may be declared, and not be known.
+        promised=(length_hint(samples) or None) if isinstance(samples, Sized) else None,
+    )
 
 
 def batches_of_call(function: Callable[..., Any]) -> Iterator[Any]:

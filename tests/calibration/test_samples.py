@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from quantkeras.calibration.samples import iterate_samples
+from quantkeras.calibration.samples import SampleError, iterate_samples
 from quantkeras.errors import NonFiniteError, QuantizationError
 
 IMAGE = [("image", (4, 4, 3))]
@@ -261,10 +261,41 @@ def test_dtype_may_not_change():
         list(stream)
 
 
-def test_generator_that_ends_early_warns():
-    stream = iterate_samples(batches_of(images(20)), IMAGE, num_samples=64)
-    with pytest.warns(UserWarning, match="ended after 20 of 64 samples"):
-        assert len(joined(stream)["image"]) == 20
+@pytest.mark.parametrize("kind", ["generator", "function", "array"])
+def test_num_samples_is_the_most_that_are_taken_and_fewer_are_no_fault(kind):
+    x = images(20)
+    samples = {"generator": batches_of(x), "function": lambda: batches_of(x), "array": x}[kind]
+    assert len(joined(iterate_samples(samples, IMAGE, num_samples=64))["image"]) == 20
+
+
+class Loader:
+    """Batches of four, of which it says there are so many."""
+
+    def __init__(self, batches, length):
+        self.batches, self.length = batches, length
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return iter([images(4)] * self.batches)
+
+
+def test_batches_that_a_length_promises_are_missed():
+    with pytest.warns(UserWarning, match="ended after 3 of the 5 batches .* goes on with the 12"):
+        assert len(joined(iterate_samples(Loader(3, 5), IMAGE))["image"]) == 12
+    # As many as were asked for; all of them; a length that counts samples.
+    for loader, most in ((Loader(3, 5), 12), (Loader(5, 5), 64), (Loader(3, 12), 64)):
+        assert len(joined(iterate_samples(loader, IMAGE, num_samples=most))["image"]) <= 20
+
+
+def test_later_epochs_have_the_samples_of_the_first():
+    used = batches_of(images(20))
+    with pytest.raises(SampleError, match="used up: at first there were 20, and now none.*new gen"):
+        list(iterate_samples(lambda: used, IMAGE, epochs=2))
+    fewer = iter([images(8), images(4)])
+    with pytest.warns(UserWarning, match="ended after 4 of the 8 samples that were read at first"):
+        list(iterate_samples(lambda: iter([next(fewer)]), IMAGE, epochs=2))
 
 
 def test_generator_serves_once():
