@@ -17,7 +17,7 @@ from sanitize.keras_io.read import read_model
 from sanitize.log import LogEntry
 
 from .calibration.batches import InputSpec
-from .calibration.loop import input_names, output_names
+from .calibration.ports import input_names, output_names
 from .calibration.sample_shapes import SampleShapes
 from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError

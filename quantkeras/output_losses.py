@@ -22,7 +22,7 @@ from sanitize.keras_io import read_keras
 from sanitize.semantics import run_node
 
 from .calibration.batches import Batch
-from .calibration.loop import input_names
+from .calibration.ports import input_names
 from .errors import QuantizationLossWarning
 from .layers import Dequantizer, HardwareLayer, InputQuantizer
 from .params import QuantizationParams
@@ -36,6 +36,11 @@ ROWS, ELEMENTS, BYTES = 32, 2**19, 2**24
 in which the samples are looked for."""
 FULL_BITS = 8
 """Who asks for fewer bits knows that it costs something."""
+
+ADVICE = (
+    "Look at the ranges there, and see whether more bits (an override, or input_bits for an "
+    "input), equalize, adaround or float_layers help; 30 dB and more are usual."
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ def is_watched(qparams: QuantizationParams) -> bool:
     return not few and not _is_ignored(QuantizationLossWarning)
 
 
-def warn_of_losses(model: keras.Model, batches: Sequence[Batch], stacklevel: int = 2) -> None:
+def warn_of_losses(
+    model: keras.Model, batches: Sequence[Batch], stacklevel: int = 2, advice: str = ADVICE
+) -> None:
     """One warning about all outputs whose signal was lost on the first samples of the batches."""
     graph = read_keras(model)
     fed = _few_samples(batches)
@@ -81,8 +88,7 @@ def warn_of_losses(model: keras.Model, batches: Sequence[Batch], stacklevel: int
     told = "; ".join(_sentence(loss) for loss in losses)
     warnings.warn(
         f"On {count} of the calibration samples the quantized model is far from the float one: "
-        f"{told}. Look at the ranges there, and see whether more bits (an override, or input_bits "
-        "for an input), equalize, adaround or float_layers help; 30 dB and more are usual.",
+        f"{told}. {advice}",
         QuantizationLossWarning,
         stacklevel=stacklevel + 1,
     )

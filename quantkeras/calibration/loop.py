@@ -25,6 +25,7 @@ from ..layers import (
 )
 from ..layers.element_function import check_exponent
 from ..numerics.shapes import fixed_shape
+from ..output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
@@ -35,6 +36,7 @@ from .filling import fill_range, normalize_integers, weighted_readers
 from .float_view import QuantizedValue, float_view, quantized_values
 from .observer import Observer
 from .observers import make_observer
+from .ports import input_names
 from .samples import SampleStream, iterate_samples
 
 ObserverKind = str | Observer | Callable[[], Observer]
@@ -44,6 +46,11 @@ BATCH_BUDGET = 256 * 2**20
 
 LOOKED_AT = 256
 """So many of the samples are looked at to see whether they are of the scale of those before."""
+
+WITH_SAMPLES = (
+    "If a float input costs most, quantize with these samples: channels far from zero or of unlike "
+    "scales then get offsets and scales of their own. Else look at the ranges there."
+)
 
 ANOTHER_SCALE = 16.0
 """Samples that often leave the former range by so many times its width are of another scale."""
@@ -66,9 +73,11 @@ def calibrate(
     None, and layers that the dict does not name: as the model was quantized. num_samples: at most
     that many per epoch, None for all.
 
-    A model that was quantized without samples becomes what it had become with these: integer
-    samples make its inputs integers, for one. Later calibrations set ranges only, and warn of
-    samples of quite another scale than the former ones.
+    A model that was quantized without samples becomes what it had become with these (integer
+    samples make its inputs integers, for one), but for float inputs far from zero or of unlike
+    scales: only quantizing with samples gives them an offset and a scale per channel, and a
+    QuantizationLossWarning tells where an output suffers from that. Later calibrations set ranges
+    only, and warn of samples of quite another scale than the former ones.
 
     Raises QuantizationError for a model without quantized layers, for bad samples, and for
     fractions that rounding to the integers of an integer input leaves next to nothing of.
@@ -80,11 +89,15 @@ def calibrate(
         entries, told = inputs_of(read_keras(model)), set[str]()
         for batch in stream.peek(LOOKED_AT, BATCH_BUDGET):
             check_fed(entries, batch, told, beyond=ANOTHER_SCALE)
-    if first:
-        take_kinds(read_keras(model), made.params or QuantizationParams(), stream.dtypes)
-    calibrate_on(model, stream, observer, fresh=first)
-    if first:
-        attach(model, replace(made, provisional=False))
+    if not first:
+        return calibrate_on(model, stream, observer)
+    params = made.params or QuantizationParams()
+    take_kinds(read_keras(model), params, stream.dtypes)
+    watched = stream.peek(ROWS, BYTES) if is_watched(params) else []
+    calibrate_on(model, stream, observer, fresh=True)
+    attach(model, replace(made, provisional=False))
+    if watched:
+        warn_of_losses(model, watched, advice=WITH_SAMPLES)
     return model
 
 
@@ -102,18 +115,6 @@ def open_samples(
     return iterate_samples(
         samples, inputs, num_samples, batch_size, epochs, random_range=random_range
     )
-
-
-def input_names(model: keras.Model) -> list[str]:
-    """Names of the input layers; those of the input tensors differ where the user gave none."""
-    tensors = keras.tree.flatten(model.inputs)
-    return [tensor._keras_history.operation.name for tensor in tensors]
-
-
-def output_names(model: keras.Model) -> list[str]:
-    """Names of the layers, or of the models within it, that make the outputs."""
-    tensors = keras.tree.flatten(model.outputs)
-    return [tensor._keras_history.operation.name for tensor in tensors]
 
 
 def calibrate_on(

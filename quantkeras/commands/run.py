@@ -83,7 +83,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     from sanitize.keras_io import read_keras
 
     from ..api import load_model
-    from ..calibration.loop import input_names
+    from ..calibration.ports import input_names
     from ..conversion.program_inputs import inputs_of
     from ..layers import InputQuantizer
     from ..twins import run_batch

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.loop import input_names
+from ..calibration.ports import input_names
 from ..float_network import is_onnx
 from .walk import gathered, predicted
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import quantkeras as qk
+from quantkeras.errors import QuantizationLossWarning
 from quantkeras.layers import Dequantizer
 from quantkeras.params import LayerOverride
 
@@ -146,3 +147,17 @@ def test_models_that_kept_no_settings_calibrate(features) -> None:
     after = ranges(qk.calibrate(quantized, features))
     for name in before:
         np.testing.assert_allclose(after[name], before[name], atol=0.6)
+
+
+@pytest.mark.filterwarnings(NO_SAMPLES)
+def test_what_only_samples_in_quantize_can_do_is_told(features) -> None:
+    far = (features * 0.01 + 100).astype(np.float32)
+    inputs = keras.Input((6,), name="features")
+    normalization = layers.Normalization()
+    normalization.adapt(far)
+    model = keras.Model(inputs, layers.Dense(3, name="head")(normalization(inputs)))
+    later = qk.quantize(model, num_samples=8)
+    with pytest.warns(
+        QuantizationLossWarning, match="'features' costs .* quantize with these samples"
+    ):
+        qk.calibrate(later, far)
