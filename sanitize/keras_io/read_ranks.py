@@ -80,6 +80,13 @@ def _attrs(layer: Any, plane: Plane) -> dict[str, Any]:
     }
 
 
+def _equal_strides(layer: Any) -> tuple[int, int]:
+    """Of a depthwise convolution along one axis: the stride along the other one, of size 1, does
+    not matter, and TensorFlow has no kernel for unequal ones on every processor."""
+    stride = int(layer.strides[0])
+    return stride, stride
+
+
 def _fused(call: Call, rank: int) -> dict[str, Any] | None:
     """The activation of the layer as an attribute, empty where the graph has none for it.
 
@@ -112,6 +119,8 @@ def _convolution(kind: str) -> Entry:
         attrs = {**_attrs(layer, plane), **fused}
         if kind == "conv2d":
             attrs["groups"] = int(layer.groups)
+        if kind == "depthwise_conv2d":
+            attrs["strides"] = _equal_strides(layer)
         if kind == "conv2d_transpose" and layer.output_padding is not None:
             if plane[0] is not None:
                 return call.refuse("its output_padding is given for three axes")
@@ -136,7 +145,7 @@ def _separable(call: Call) -> bool:
         "kernel": to_numpy(layer.pointwise_kernel)[None],
         "bias": to_numpy(layer.bias) if layer.use_bias else None,
     }
-    attrs = _attrs(layer, plane)
+    attrs = {**_attrs(layer, plane), "strides": _equal_strides(layer)}
     done = call.emit("depthwise_conv2d", [_as_map(call, plane)], attrs, first, suffix="depthwise")
     done = call.emit("conv2d", [done], pointwise, second, suffix="pointwise")
     return _finish(call, done)

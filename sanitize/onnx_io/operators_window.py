@@ -142,6 +142,8 @@ def conv(r: Reading, node: OnnxNode) -> Tensor:
     if groups > 1 and groups == picture.shape[2]:
         depth = kernel.reshape(groups, -1, *size).transpose(2, 3, 0, 1)
         weights = {"kernel": depth, "bias": bias}
+        if picture.sequence:  # TensorFlow has no kernel for unequal strides on every processor
+            attrs["strides"] = (strides[1], strides[1])
         value = r.emit("depthwise_conv2d", [picture.value], attrs, weights)
     else:
         weights = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
