@@ -82,7 +82,8 @@ def _attrs(layer: Any, plane: Plane) -> dict[str, Any]:
 
 def _equal_strides(layer: Any) -> tuple[int, int]:
     """Of a depthwise convolution along one axis: the stride along the other one, of size 1, does
-    not matter, and TensorFlow has no kernel for unequal ones on every processor."""
+    not matter, and TensorFlow has no kernel for unequal ones on every processor.
+    """
     stride = int(layer.strides[0])
     return stride, stride
 
