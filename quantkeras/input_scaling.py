@@ -12,18 +12,29 @@ Its scale becomes no smaller than that a quarter of the strongest contribution f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
-from sanitize.graph import Graph
-from sanitize.input_maps import OTHER, Reader, map_before, map_inputs, readers_of_inputs
+from sanitize.graph import Graph, Node
+from sanitize.input_maps import (
+    OTHER,
+    Reader,
+    largest_weights,
+    map_before,
+    map_inputs,
+    readers_of_inputs,
+)
 from sanitize.match import Keep
 
+from .borders import layer_padding
 from .calibration.batches import Batch
+from .calibration.filling import divide_readers, moved_along, weighted_readers
 from .calibration.samples import SampleStream
+from .numerics.shapes import fixed_shape
 
 Array = NDArray[np.float64]
 
@@ -82,6 +93,44 @@ def fitting_maps(
     if done:
         mapped = map_before(raw, mapped, {name: pairs[name] for name in done}, keep)
     return mapped, {name: maps[name] for name in done}
+
+
+def take_scales(graph: Graph, names: Sequence[str], stream: SampleStream) -> None:
+    """Give float inputs of a quantized model the scales that :func:`fitting_maps` finds for them.
+
+    graph: of the model, not calibrated with samples before. names: of inputs that one quantizer
+    reads. stream: samples, not begun to read. Offsets would take biases that layers may not have,
+    and inputs that are read joined to others stay as they are.
+    """
+    if not names:
+        return
+    quantizers = [graph.consumers(name)[0] for name in names]
+    readers: list[Reader] = []
+    start = 0
+    for quantizer in quantizers:
+        readers += _layers_behind(graph, quantizer, start)
+        start += fixed_shape(quantizer.shape)[-1]
+    observed = _observed(stream.peek(SAMPLES, BYTES), names)
+    maps = _wanted(names, observed, readers, offsets=False)
+    for name, quantizer in zip(names, quantizers, strict=True):
+        behind = weighted_readers(graph, quantizer.name)
+        if name in maps and behind is not None:
+            change = quantizer.attrs["layer"].scale_output(1 / maps[name].scale)
+            divide_readers(behind, change, quantizer)
+
+
+def _layers_behind(graph: Graph, quantizer: Node, start: int) -> Iterator[Reader]:
+    """The layers that read an input, whose channels are numbered from ``start`` on."""
+    channels = np.arange(fixed_shape(quantizer.shape)[-1])
+    for layer, path in weighted_readers(graph, quantizer.name) or ():
+        sources = moved_along(channels, quantizer, path)
+        assert sources is not None
+        size = fixed_shape((path[-1] if path else quantizer).shape)[-1]
+        sources = np.broadcast_to(sources, (size,)) + start
+        kernel = ops.convert_to_numpy(layer.core_kernel(ops.convert_to_tensor(layer.kernel)))
+        kind, weights = layer.core_spec().kind, {"kernel": kernel}
+        node = Node(layer.name, kind, attrs={"layer": layer}, weights=weights)
+        yield Reader(node, sources, largest_weights(node, size), layer_padding(node))
 
 
 def _observed(batches: Sequence[Batch], names: Sequence[str]) -> dict[str, _Ranges]:

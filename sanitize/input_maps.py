@@ -155,10 +155,10 @@ def _reader(graph: Graph, node: Node, sources: NDArray[np.int64]) -> Reader:
         (0, 0),
     ):
         outside = pad_values(node, len(sources))
-    return Reader(node, sources, _largest_weights(node, len(sources)), outside)
+    return Reader(node, sources, largest_weights(node, len(sources)), outside)
 
 
-def _largest_weights(node: Node, channels: int) -> Array:
+def largest_weights(node: Node, channels: int) -> Array:
     """(cin, cout) the largest |weight| between each pair of channels; 0 where there is none."""
     kernel = np.abs(node.weights["kernel"].astype(np.float64))
     if node.kind == "dense":

@@ -63,7 +63,7 @@ def weighted_readers(graph: Graph, name: str) -> list[Reader] | None:
                 readers.append(Reader(layer, path))
             else:
                 return None
-    if any(_moved(channels, source, reader.path) is None for reader in readers):
+    if any(moved_along(channels, source, reader.path) is None for reader in readers):
         return None
     return readers
 
@@ -89,7 +89,7 @@ def fill_range(
     factor = balance * _wanted_factor(quantizer, wanted * balance)
     factor = np.broadcast_to(factor, before.shape)
     change = layer.scale_output(factor)
-    _divide(readers, np.asarray(quantizer.ratio) / before, graph[name])
+    divide_readers(readers, np.asarray(quantizer.ratio) / before, graph[name])
     return change
 
 
@@ -102,13 +102,13 @@ def normalize_integers(graph: Graph, name: str) -> None:
     """
     readers = weighted_readers(graph, name)
     if readers is not None:
-        _divide(readers, graph[name].attrs["layer"].take_range_of_one(), graph[name])
+        divide_readers(readers, graph[name].attrs["layer"].take_range_of_one(), graph[name])
 
 
-def _divide(readers: list[Reader], factor: np.ndarray, source: Node) -> None:
+def divide_readers(readers: list[Reader], factor: np.ndarray, source: Node) -> None:
     """Take the factor (c,) by which ``source`` grew off the weights of its readers."""
     for reader in readers:
-        moved = _moved(factor, source, reader.path)
+        moved = moved_along(factor, source, reader.path)
         assert moved is not None
         reader.layer.divide_input(moved)
 
@@ -130,7 +130,7 @@ def _weights_of(readers: list[Reader], source: Node) -> np.ndarray | None:
     found = np.zeros(channels)
     for reader in readers:
         weights = reader.layer.input_weights()
-        origin = _moved(np.arange(channels), source, reader.path)
+        origin = moved_along(np.arange(channels), source, reader.path)
         if weights is not None and origin is not None:
             np.maximum.at(found, np.broadcast_to(origin, weights.shape), weights)
     return found if found.any() else None
@@ -157,7 +157,7 @@ def _balance(
     return np.repeat(np.exp2(np.round(np.log2(np.clip(shares, 1.0, apart)))), quantizer.parts)
 
 
-def _moved(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | None:
+def moved_along(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray | None:
     """A per-channel array of ``source`` as it lies behind the movements of ``path``.
 
     (c,) for the last axis there; None if it would differ by position.

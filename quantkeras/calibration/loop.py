@@ -16,6 +16,7 @@ from sanitize.keras_io import read_keras
 from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
 from ..errors import QuantizationError
+from ..input_scaling import take_scales
 from ..layers import (
     HardwareLayer,
     InputQuantizer,
@@ -48,8 +49,8 @@ LOOKED_AT = 256
 """So many of the samples are looked at to see whether they are of the scale of those before."""
 
 WITH_SAMPLES = (
-    "If a float input costs most, quantize with these samples: channels far from zero or of unlike "
-    "scales then get offsets and scales of their own. Else look at the ranges there."
+    "If a float input costs most, quantize with these samples: what is far from zero, or joined "
+    "and of unlike scales, then gets offsets and scales. Else look at the ranges there."
 )
 
 ANOTHER_SCALE = 16.0
@@ -74,8 +75,8 @@ def calibrate(
     that many per epoch, None for all.
 
     A model that was quantized without samples becomes what it had become with these (integer
-    samples make its inputs integers, for one), but for float inputs far from zero or of unlike
-    scales: only quantizing with samples gives them an offset and a scale per channel, and a
+    samples make its inputs integers, for one), but for float inputs far from zero, or joined ones
+    of unlike scales: only quantizing with samples gives them offsets and scales, and a
     QuantizationLossWarning tells where an output suffers from that. Later calibrations set ranges
     only, and warn of samples of quite another scale than the former ones.
 
@@ -92,13 +93,31 @@ def calibrate(
     if not first:
         return calibrate_on(model, stream, observer)
     params = made.params or QuantizationParams()
-    take_kinds(read_keras(model), params, stream.dtypes)
+    graph = read_keras(model)
+    take_kinds(graph, params, stream.dtypes)
+    if not params.per_tensor_activations:
+        take_scales(graph, _scalable_inputs(graph, observer), stream)
     watched = stream.peek(ROWS, BYTES) if is_watched(params) else []
     calibrate_on(model, stream, observer, fresh=True)
     attach(model, replace(made, provisional=False))
     if watched:
         warn_of_losses(model, watched, advice=WITH_SAMPLES)
     return model
+
+
+def _scalable_inputs(
+    graph: Graph, observer: ObserverKind | Mapping[str, ObserverKind] | None
+) -> list[str]:
+    """Float inputs that one quantizer reads, unless a range is given for them as they are."""
+    given = observer if isinstance(observer, Mapping) else {}
+    found = []
+    for name in graph.inputs:
+        layers = [node.attrs.get("layer") for node in graph.consumers(name)]
+        if len(layers) == 1 and isinstance(layers[0], InputQuantizer):
+            named = isinstance(given.get(layers[0].name, ""), str)
+            if named and not layers[0].integer_input and graph[name].shape:
+                found.append(name)
+    return found
 
 
 def open_samples(

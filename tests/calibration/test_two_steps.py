@@ -34,6 +34,15 @@ def table_network() -> keras.Model:
     return keras.Model(features, layers.Dense(3, name="head")(x))
 
 
+def normalized(samples: np.ndarray, head: keras.layers.Layer) -> keras.Model:
+    """Takes such samples, and standardizes them first."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(samples.shape[1:], name="features")
+    normalization = layers.Normalization()
+    normalization.adapt(samples)
+    return keras.Model(inputs, head(normalization(inputs)))
+
+
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
     """Raw images, uint8."""
@@ -59,10 +68,16 @@ def assert_same_program(one: qk.Program, other: qk.Program, samples: np.ndarray)
 
 
 @pytest.mark.filterwarnings(NO_SAMPLES)
-@pytest.mark.parametrize("kind", ["uint8", "float32", "features"])
+@pytest.mark.parametrize("kind", ["uint8", "float32", "features", "unlike", "maps"])
 def test_two_steps_give_what_one_gives(kind, pixels, features, tmp_path) -> None:
-    model = table_network() if kind == "features" else pixels_network()
-    samples = features if kind == "features" else pixels.astype(kind)
+    model = pixels_network() if kind in ("uint8", "float32") else table_network()
+    samples = pixels.astype(kind) if kind in ("uint8", "float32") else features
+    if kind == "unlike":  # a scale for each channel, and a normalization that undoes it
+        samples = features * np.float32([1, 64, 1024, 1, 0.01, 3])
+        model = normalized(samples, layers.Dense(3, name="head"))
+    elif kind == "maps":
+        samples = features.reshape(10, 2, 2, 6)[..., :3] * np.float32([1, 64, 500])
+        model = normalized(samples, layers.Conv2D(3, 2, padding="same", name="head"))
     program = qk.convert(qk.quantize(model, samples=samples))
     # through a file: what is yet to be decided is known there, too
     later = qk.load_model(qk.save_model(qk.quantize(model, num_samples=8), tmp_path / "q.keras"))
@@ -152,11 +167,7 @@ def test_models_that_kept_no_settings_calibrate(features) -> None:
 @pytest.mark.filterwarnings(NO_SAMPLES)
 def test_what_only_samples_in_quantize_can_do_is_told(features) -> None:
     far = (features * 0.01 + 100).astype(np.float32)
-    inputs = keras.Input((6,), name="features")
-    normalization = layers.Normalization()
-    normalization.adapt(far)
-    model = keras.Model(inputs, layers.Dense(3, name="head")(normalization(inputs)))
-    later = qk.quantize(model, num_samples=8)
+    later = qk.quantize(normalized(far, layers.Dense(3, name="head")), num_samples=8)
     with pytest.warns(
         QuantizationLossWarning, match="'features' costs .* quantize with these samples"
     ):
