@@ -17,6 +17,7 @@ from sanitize.keras_io.opaque import clone_layer
 
 from .errors import QuantizationError
 from .float_network import onnx_network, onnx_shapes
+from .twins import run_batch
 
 if TYPE_CHECKING:
     from sanitize.onnx_io import OnnxImport, Port
@@ -126,8 +127,7 @@ def difference_to_onnx(network: Any, imported: OnnxImport, proto: Any, seed: int
             shape = [size if isinstance(size, int) else 1 for size in value.shape]
             theirs[value.name] = np.zeros(shape, np.float32)
     wanted = session.run([port.name for port in imported.outputs], theirs)
-    found = network.predict_on_batch(ours if len(ours) > 1 else ours[0])
-    found = list(found) if isinstance(found, (list, tuple)) else [found]
+    found = run_batch(network, ours, compiled=False)  # one batch: compiling takes longer
     worst = 0.0
     for port, array, target in zip(imported.outputs, found, wanted, strict=True):
         result = port.to_onnx(np.asarray(array))

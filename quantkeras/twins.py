@@ -111,6 +111,33 @@ def run_batch(
     return [output[: len(batch[0])] for output in outputs]
 
 
+def compiled_step(model: keras.Model) -> Callable[[Sequence[npt.NDArray[Any]]], list[Any]]:
+    """What computes a model's outputs, flat, as :func:`run_batch` does, for batches of any size.
+
+    TensorFlow counts how often the step of `predict` is traced, of all models together, and warns
+    the user of too many. A view that lives for one pass over samples is traced once, by itself,
+    and not counted.
+    """
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if not tensorflow or model.distribute_strategy.num_replicas_in_sync > 1:
+        return lambda batch: run_batch(model, batch)
+    import tensorflow as tf
+
+    def outputs(*tensors: Any) -> Any:
+        structure = keras.tree.pack_sequence_as(model.input, list(tensors))
+        return keras.tree.flatten(model(structure, training=False))
+
+    inputs = keras.tree.flatten(model.inputs)
+    specs = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
+    function = tf.function(outputs, jit_compile=model.jit_compile).get_concrete_function(*specs)
+
+    def step(batch: Sequence[npt.NDArray[Any]]) -> list[Any]:
+        fed = [tf.cast(array, spec.dtype) for array, spec in zip(batch, specs, strict=True)]
+        return [output.numpy() for output in function(*fed)]
+
+    return step
+
+
 def _twin_node(twin: LayerTwin, name: str, inputs: tuple[str, ...], node: Node) -> Node:
     fresh = layer_node(twin, name, inputs, node.shape, node.source)
     share = None if node.share is None else f"{node.share}/{twin.name}"

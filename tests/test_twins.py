@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from quantkeras.twins import run_batch
+import quantkeras as qk
+from quantkeras.twins import compiled_step, run_batch
 
 TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
@@ -40,3 +41,29 @@ def test_a_batch_that_each_replica_computes_is_taken_once(monkeypatch):
 def test_a_model_of_two_replicas_is_verified():
     """In a process of its own: devices are split before TensorFlow starts."""
     subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True)
+
+
+def test_a_compiled_step_gives_what_predict_gives_for_batches_of_any_size(rng):
+    image, place = keras.Input((5, 5, 3)), keras.Input((2,), dtype="int32")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(image)
+    model = keras.Model([image, place], [x, keras.layers.Embedding(4, 3)(place)])
+    step = compiled_step(model)
+    for count in (4, 3, 1):
+        batch = [rng.normal(size=(count, 5, 5, 3)), rng.integers(0, 4, (count, 2))]
+        batch = [array.astype(np.float32) for array in batch]
+        for found, wanted in zip(step(batch), run_batch(model, batch, compiled=False), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow counts traces")
+def test_calibration_takes_no_part_in_the_traces_that_tensorflow_counts(rng, monkeypatch):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.ReLU()])
+    x = rng.normal(size=(12, 6)).astype(np.float32)
+    once = qk.quantize(model, samples=x, batch_size=12)
+
+    def refused(*_, **__):
+        raise AssertionError("predict was compiled")
+
+    monkeypatch.setattr(keras.Model, "make_predict_function", refused)
+    several = qk.quantize(model, samples=x, batch_size=5)
+    np.testing.assert_array_equal(several(x), once(x))

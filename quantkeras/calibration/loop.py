@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
 from ..runtime.fed import check_fed
-from ..twins import run_batch
+from ..twins import compiled_step, run_batch
 from .entrance import take_kinds
 from .filling import fill_range, normalize_integers, weighted_readers
 from .float_view import QuantizedValue, float_view, quantized_values
@@ -211,15 +211,19 @@ def _observe(
         ),
     )
     names = input_names(model)
-    compiled = False
+    first = True
+    step: Callable[[Sequence[Any]], list[Any]] | None = None
     with progress_bar(stream.total, "calibrating") as advance:
         for batch in stream:
             arrays = [np.asarray(batch[name], np.float32) for name in names]
             for start in range(0, len(arrays[0]), rows):
                 piece = [array[start : start + rows] for array in arrays]
                 # Compiling takes longer than a batch, and often there is no second one.
-                found = run_batch(view, piece, compiled)
-                compiled = True
+                if first:
+                    found, first = run_batch(view, piece, compiled=False), False
+                else:
+                    step = step or compiled_step(view)
+                    found = step(piece)
                 for value, output in zip(values.values(), found, strict=True):
                     observers[id(value.quantizer)].update(output)
             advance(1)

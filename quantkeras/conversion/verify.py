@@ -25,7 +25,7 @@ from ..numerics.formats import Format
 from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
 from ..runtime.fed import check_fed
-from ..twins import run_batch, view
+from ..twins import compiled_step, run_batch, view
 from .convert import integer_program
 from .parts import integer_parts
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
@@ -71,6 +71,7 @@ def verify(
     }
     fed_inside = [entry.name for entry in program.inputs if entry.name not in graph.inputs]
     model = view(graph, lambda layer: layer.call, [*values, *fed_inside])
+    step = compiled_step(model)
     stream = open_for_both(graph, program, samples, num_samples, batch_size)
     done, told = 0, set[str]()
     entries = [entry for entry in program.inputs if entry.name in graph.inputs]
@@ -79,7 +80,7 @@ def verify(
             if samples is not None:
                 check_fed(entries, batch, told)
             fed = [np.asarray(batch[name], np.float32) for name in graph.inputs]
-            found = run_batch(model, fed)
+            found = step(fed)
             batch = batch | dict(zip(fed_inside, found[len(values) :], strict=True))
             integers = program.run_integers(
                 {entry.name: batch[entry.name] for entry in program.inputs}, keep="all"
