@@ -74,8 +74,7 @@ def build_model(
         _set_weights(layer, block)
     for name, layer in builder.mapped.items():
         layer.scale_output(1 / maps[name].scale)
-        if layer.has_offset:
-            layer.offset.assign(maps[name].offset)
+        layer.offset.assign(maps[name].offset)
     return model
 
 
@@ -102,7 +101,7 @@ class _Builder:
             and self.plan.keeps_channels(name),
             integer_input=integer,
             bordered=name in self.plan.bordered and not integer,
-            has_offset=name in self.maps and bool(self.maps[name].offset.any()),
+            has_offset=name in self.maps,
             range_mode="frozen" if integer else self.qparams.ranges,
             name=self._name(f"{name}/quantizer"),
         )

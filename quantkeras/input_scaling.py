@@ -29,6 +29,7 @@ from sanitize.input_maps import (
     readers_of_inputs,
 )
 from sanitize.match import Keep
+from sanitize.rules.linear import constant_response
 
 from .borders import layer_padding
 from .calibration.batches import Batch
@@ -95,28 +96,64 @@ def fitting_maps(
     return mapped, {name: maps[name] for name in done}
 
 
-def take_scales(graph: Graph, names: Sequence[str], stream: SampleStream) -> None:
-    """Give float inputs of a quantized model the scales that :func:`fitting_maps` finds for them.
+def open_maps(graph: Graph, names: Sequence[str]) -> dict[str, InputMap]:
+    """Maps that change nothing, where :func:`take_maps` may put others later."""
+    counts = {name: graph[name].channels for name in names if graph[name].shape}
+    return {name: InputMap(np.ones(n), np.zeros(n)) for name, n in counts.items() if n}
+
+
+def take_maps(graph: Graph, names: Sequence[str], stream: SampleStream) -> None:
+    """Give float inputs of a quantized model the maps that :func:`fitting_maps` finds for them.
 
     graph: of the model, not calibrated with samples before. names: of inputs that one quantizer
-    reads. stream: samples, not begun to read. Offsets would take biases that layers may not have,
-    and inputs that are read joined to others stay as they are.
+    reads. stream: samples, not begun to read. Inputs that are read joined to others stay as they
+    are, and none gets an offset where one cannot: it takes a quantizer that can subtract it, and
+    layers behind that have a bias and no padding.
     """
     if not names:
         return
-    quantizers = [graph.consumers(name)[0] for name in names]
-    readers: list[Reader] = []
+    quantizers = {name: graph.consumers(name)[0] for name in names}
+    behind: dict[str, list[Reader]] = {}
     start = 0
-    for quantizer in quantizers:
-        readers += _layers_behind(graph, quantizer, start)
+    for name, quantizer in quantizers.items():
+        behind[name] = list(_layers_behind(graph, quantizer, start))
         start += fixed_shape(quantizer.shape)[-1]
+    readers = [reader for found in behind.values() for reader in found]
     observed = _observed(stream.peek(SAMPLES, BYTES), names)
-    maps = _wanted(names, observed, readers, offsets=False)
-    for name, quantizer in zip(names, quantizers, strict=True):
-        behind = weighted_readers(graph, quantizer.name)
-        if name in maps and behind is not None:
-            change = quantizer.attrs["layer"].scale_output(1 / maps[name].scale)
-            divide_readers(behind, change, quantizer)
+    for offsets in (True, False):
+        maps = _wanted(names, observed, readers, offsets)
+        maps = {name: found for name, found in maps.items() if behind[name]}
+        if all(
+            quantizers[name].attrs["layer"].has_offset and all(map(_takes_offset, behind[name]))
+            for name, found in maps.items()
+            if found.offset.any()
+        ):
+            break
+    for name, found in maps.items():
+        _take_map(graph, quantizers[name], behind[name], found)
+
+
+def _take_map(graph: Graph, quantizer: Node, readers: Sequence[Reader], found: InputMap) -> None:
+    layer = quantizer.attrs["layer"]
+    if found.offset.any():
+        layer.offset.assign(found.offset)
+        first = min(int(reader.sources.min()) for reader in readers)
+        for reader in readers:
+            response = constant_response(graph, reader.node, found.offset[reader.sources - first])
+            assert response is not None
+            bias = reader.node.attrs["layer"].bias
+            bias.assign((ops.convert_to_numpy(bias) + response).astype(np.float32))
+    layers = weighted_readers(graph, quantizer.name)
+    assert layers is not None
+    divide_readers(layers, layer.scale_output(1 / found.scale), quantizer)
+
+
+def _takes_offset(reader: Reader) -> bool:
+    """Whether a layer's bias can take what an offset in front of it adds everywhere."""
+    layer = reader.node.attrs["layer"]
+    window = layer.core_spec().window
+    plain = window is None or (window.padding == "valid" and window.input_dilation == (1, 1))
+    return plain and layer.bias is not None and not reader.node.attrs["padded"]
 
 
 def _layers_behind(graph: Graph, quantizer: Node, start: int) -> Iterator[Reader]:
@@ -127,9 +164,11 @@ def _layers_behind(graph: Graph, quantizer: Node, start: int) -> Iterator[Reader
         assert sources is not None
         size = fixed_shape((path[-1] if path else quantizer).shape)[-1]
         sources = np.broadcast_to(sources, (size,)) + start
+        spec = layer.core_spec()
         kernel = ops.convert_to_numpy(layer.core_kernel(ops.convert_to_tensor(layer.kernel)))
-        kind, weights = layer.core_spec().kind, {"kernel": kernel}
-        node = Node(layer.name, kind, attrs={"layer": layer}, weights=weights)
+        padded = any(node.kind == "pad" for node in path)
+        attrs = {"layer": layer, "padded": padded, "groups": spec.groups}
+        node = Node(layer.name, spec.kind, attrs=attrs, weights={"kernel": kernel})
         yield Reader(node, sources, largest_weights(node, size), layer_padding(node))
 
 

@@ -22,7 +22,7 @@ from .calibration.entrance import decided_kind, warn_of_prepared
 from .calibration.sample_shapes import SampleShapes
 from .errors import NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
-from .input_scaling import InputMap, fitting_maps
+from .input_scaling import InputMap, fitting_maps, open_maps
 from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from .params import QuantizationParams, chosen_params
 from .plan import Plan
@@ -91,7 +91,7 @@ def quantize(
         for name in graph.inputs
     }
     maps: dict[str, InputMap] = {}
-    if samples is not None and not qparams.per_tensor_activations:
+    if not qparams.per_tensor_activations:
         given = observer if isinstance(observer, Mapping) else {}
         names = [
             name
@@ -100,8 +100,11 @@ def quantize(
             # A range that is given is one of the inputs as they are.
             and isinstance(given.get(quantized_name(f"{name}/quantizer"), ""), str)
         ]
-        graph, maps = fitting_maps(network.graph, graph, names, stream, keep)
-        plan = make_plan(graph, qparams) if maps else plan
+        if samples is None:
+            maps = open_maps(graph, names)
+        else:
+            graph, maps = fitting_maps(network.graph, graph, names, stream, keep)
+            plan = make_plan(graph, qparams) if maps else plan
     plan = _plan_for_inputs(plan, qparams, dtypes)
     quantized = build_model(plan, qparams, dtypes, maps)
     observers = chosen_observers(plan, qparams)

@@ -16,7 +16,7 @@ from sanitize.keras_io import read_keras
 from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
 from ..errors import QuantizationError
-from ..input_scaling import take_scales
+from ..input_scaling import take_maps
 from ..layers import (
     HardwareLayer,
     InputQuantizer,
@@ -49,8 +49,8 @@ LOOKED_AT = 256
 """So many of the samples are looked at to see whether they are of the scale of those before."""
 
 WITH_SAMPLES = (
-    "If a float input costs most, quantize with these samples: what is far from zero, or joined "
-    "and of unlike scales, then gets offsets and scales. Else look at the ranges there."
+    "If a float input costs most, quantize with these samples, which then gives it offsets and "
+    "scales that were not possible any more. Else look at the ranges there."
 )
 
 ANOTHER_SCALE = 16.0
@@ -75,8 +75,9 @@ def calibrate(
     that many per epoch, None for all.
 
     A model that was quantized without samples becomes what it had become with these (integer
-    samples make its inputs integers, for one), but for float inputs far from zero, or joined ones
-    of unlike scales: only quantizing with samples gives them offsets and scales, and a
+    samples make its inputs integers, for one), but for two kinds of float inputs: joined ones
+    of unlike scales, and those far from zero in front of layers without a bias or with padding.
+    Only quantizing with samples gives these scales and offsets of their own, and a
     QuantizationLossWarning tells where an output suffers from that. Later calibrations set ranges
     only, and warn of samples of quite another scale than the former ones.
 
@@ -96,7 +97,7 @@ def calibrate(
     graph = read_keras(model)
     take_kinds(graph, params, stream.dtypes)
     if not params.per_tensor_activations:
-        take_scales(graph, _scalable_inputs(graph, observer), stream)
+        take_maps(graph, _mapped_inputs(graph, observer), stream)
     watched = stream.peek(ROWS, BYTES) if is_watched(params) else []
     calibrate_on(model, stream, observer, fresh=True)
     attach(model, replace(made, provisional=False))
@@ -105,7 +106,7 @@ def calibrate(
     return model
 
 
-def _scalable_inputs(
+def _mapped_inputs(
     graph: Graph, observer: ObserverKind | Mapping[str, ObserverKind] | None
 ) -> list[str]:
     """Float inputs that one quantizer reads, unless a range is given for them as they are."""

@@ -165,9 +165,31 @@ def test_models_that_kept_no_settings_calibrate(features) -> None:
 
 
 @pytest.mark.filterwarnings(NO_SAMPLES)
+@pytest.mark.parametrize("kind", ["table", "map"])
+def test_inputs_far_from_zero_get_offsets_in_the_second_step(kind, features) -> None:
+    far = (features * np.float32([1, 9, 1, 1, 0.1, 1]) + 1000).astype(np.float32)
+    head = layers.Dense(3, name="head")
+    if kind == "map":
+        far, head = far.reshape(20, 2, 2, 3), layers.Conv2D(3, 2, name="head")
+    model = normalized(far, head)
+    later = qk.calibrate(qk.quantize(model, num_samples=8), far)
+    assert np.asarray(later.get_layer("features_quantizer").offset).min() > 900
+    wanted = np.asarray(model(far))
+    assert np.abs(np.asarray(later(far)) - wanted).max() < 0.03 * np.abs(wanted).max()
+    program = qk.convert(later)
+    assert qk.verify(later, program, far).exact
+    direct = qk.convert(qk.quantize(model, samples=far))
+    for one, other in zip(direct.layers, program.layers, strict=True):
+        np.testing.assert_array_equal(one.params.weights, other.params.weights)
+        np.testing.assert_array_equal(one.params.scale, other.params.scale)
+
+
+@pytest.mark.filterwarnings(NO_SAMPLES)
 def test_what_only_samples_in_quantize_can_do_is_told(features) -> None:
     far = (features * 0.01 + 100).astype(np.float32)
-    later = qk.quantize(normalized(far, layers.Dense(3, name="head")), num_samples=8)
+    far = far.reshape(20, 2, 2, 3)
+    head = layers.Conv2D(3, 2, padding="same", name="head")
+    later = qk.quantize(normalized(far, head), num_samples=8)
     with pytest.warns(
         QuantizationLossWarning, match="'features' costs .* quantize with these samples"
     ):
