@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.rules.linear import constant_response
 
-from .conversion.movements import moved, movement_steps
+from .movement_steps import moved, movement_steps
 from .moving import only_moves
 from .numerics.shapes import fixed_shape
 

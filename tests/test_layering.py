@@ -150,3 +150,24 @@ print(program.predict(np.array([[3, 4]]), verbose=True).tolist())
 
 def test_a_program_runs_where_only_numpy_is_installed() -> None:
     assert run_python(NUMPY_ALONE).splitlines()[-1] == "[[3.0, 4.0]]"
+
+
+FIRST = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for known in [m for m in sys.modules if m.split(".")[0] in ("quantkeras", "sanitize")]:
+        del sys.modules[known]
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.slow
+def test_any_module_may_be_imported_first() -> None:
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in modules("quantkeras") + modules("sanitize")
+        if path.stem != "__main__"
+    ]
+    command = [sys.executable, "-c", FIRST, *names]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

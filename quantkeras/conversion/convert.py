@@ -25,7 +25,7 @@ from ..onnx_operator import type_name
 from ..provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .layer_numbers import as_array, check_finite, layer_params
-from .movements import moved, movement_steps
+from ..movement_steps import moved, movement_steps
 from .parts import integer_parts
 from .program_inputs import program_input
 

@@ -56,6 +56,8 @@ class AveragePoolToDepthwise:
             return "its number of channels is not known"
         if explicit_pads(graph, node) != ((0, 0), (0, 0)):
             return "windows at its border hold fewer pixels, so that they have another divisor"
+        if len(set(node.attrs["strides"])) > 1:
+            return "not every processor runs depthwise convolutions of unequal strides"
         return None
 
     def rewrite(self, graph: Graph, match: Match) -> Rewrite:

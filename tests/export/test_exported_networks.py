@@ -29,6 +29,12 @@ from quantkeras.runtime import Program
 PARAMS = st.builds(QuantizationParams, **WIDTHS)
 
 
+def fed(program: Program, model: Any, samples: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Samples of the inputs that the program reads, by name."""
+    by_name = dict(zip(model.input_names, samples, strict=True))
+    return {entry.name: by_name[entry.name] for entry in program.inputs}
+
+
 def test_random_networks() -> None:
     with mostly_quantized() as attempts:
 
@@ -37,8 +43,7 @@ def test_random_networks() -> None:
         def run(network: Network, params: QuantizationParams) -> None:
             _, quantized, samples = attempts.quantize(network, params)
             program = convert(quantized)
-            inputs = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
-            assert_equals_program(program, inputs, ("DISABLE_ALL", "ENABLE_ALL"))
+            assert_equals_program(program, fed(program, quantized, samples), ("DISABLE_ALL", "ENABLE_ALL"))
 
         run()
 
@@ -80,8 +85,9 @@ def test_other_forms_of_random_networks() -> None:
         def run(network: Network, params: QuantizationParams) -> None:
             _, quantized, samples = attempts.quantize(network, params)
             program = convert(quantized)
-            feeds = {entry.name: x for entry, x in zip(program.inputs, samples, strict=True)}
-            for form in ("qdq", "qoperator"):
+            feeds = fed(program, quantized, samples)
+            # What saturates is the runtime's, not the file's.
+            for form in ("qdq",) if products_saturate() else ("qdq", "qoperator"):
                 assert_layers_within_one(program, feeds, form)
             check_encodings(program, feeds)
 

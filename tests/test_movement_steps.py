@@ -8,7 +8,7 @@ import pytest
 from exactness import as_numpy, assert_exact
 
 from quantkeras.api import load_model, quantize, save_model
-from quantkeras.conversion.movements import moved, movement_steps
+from quantkeras.movement_steps import moved, movement_steps
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
 from quantkeras.numerics.windows import Pool, Window

@@ -8,9 +8,9 @@ import numpy as np
 
 from sanitize.graph import Node
 
-from ..numerics.arrays import IntArrays
-from ..numerics.layer import LayerParams, LayerSpec, Slices, run_layer
-from ..numerics.windows import Pool, Window
+from .numerics.arrays import IntArrays
+from .numerics.layer import LayerParams, LayerSpec, Slices, run_layer
+from .numerics.windows import Pool, Window
 
 Shape = tuple[int, ...]
 
