@@ -19,13 +19,13 @@ from sanitize.keras_io import read_keras
 from ..errors import FloatTailWarning, QuantizationError
 from ..final_functions import is_final_function
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
+from ..movement_steps import moved, movement_steps
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
 from ..onnx_operator import type_name
 from ..provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .layer_numbers import as_array, check_finite, layer_params
-from ..movement_steps import moved, movement_steps
 from .parts import integer_parts
 from .program_inputs import program_input
 

