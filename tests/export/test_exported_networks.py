@@ -31,7 +31,7 @@ PARAMS = st.builds(QuantizationParams, **WIDTHS)
 
 def fed(program: Program, model: Any, samples: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Samples of the inputs that the program reads, by name."""
-    by_name = dict(zip(model.input_names, samples, strict=True))
+    by_name = dict(zip((tensor.name for tensor in model.inputs), samples, strict=True))
     return {entry.name: by_name[entry.name] for entry in program.inputs}
 
 
