@@ -96,7 +96,9 @@ def assert_values_within_one(
         units = found if layer.output_format is None else found / layer.output_format.lsb
         assert ((units >= lowest - 1e-3) & (units <= highest + 1e-3)).all(), layer.name
         return
-    step = 1.0 if layer.output_format is None else layer.output_format.lsb
+    # Without a format of its own the output is the accumulator times a scale.
+    accumulator = 1.0 if layer.output_scale is None else layer.output_scale
+    step = accumulator if layer.output_format is None else layer.output_format.lsb
     np.testing.assert_array_less(
         abs(found - wanted) / step, allowed + slack(program, inputs) + 1e-6, err_msg=layer.name
     )
