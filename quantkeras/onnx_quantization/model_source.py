@@ -24,7 +24,12 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 
 from sanitize.onnx_io import OnnxError
-from sanitize.onnx_io.limits import check_domains, check_limits, check_sizes
+from sanitize.onnx_io.limits import (
+    check_domains,
+    check_limits,
+    check_sizes,
+    without_large_weights,
+)
 
 from ..errors import ModelFileError, QuantizationError
 from ..file_writing import replacing
@@ -34,9 +39,6 @@ OLDEST_OPSET = 10
 
 LARGEST_MESSAGE = 2**31 - 2**20
 """Bytes of the largest protobuf message, less some for what is no weight."""
-
-_LARGE_TENSOR = 2**16
-"""Bytes above which an initializer says nothing about shapes."""
 
 
 def load_model(model: Any) -> onnx.ModelProto:
@@ -205,21 +207,8 @@ def inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
 
     Large weights take part by their shape alone, so that models of any size can be asked.
     """
-    light = onnx.ModelProto(ir_version=model.ir_version)
-    light.opset_import.extend(model.opset_import)
-    graph = light.graph
-    graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    listed = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= _LARGE_TENSOR:
-            graph.initializer.append(tensor)
-        elif tensor.name not in listed:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+    light = without_large_weights(model)
+    light.graph.output.extend(model.graph.output)
     try:
         inferred = onnx.shape_inference.infer_shapes(light).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:

@@ -113,10 +113,9 @@ def check_result(
     check_sizes(onnx.helper.make_model(graph, opset_imports=opsets), label)
 
 
-def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of the values of the main graph as far as ONNX infers them, None for open sizes.
-
-    Large weights take part by their shape alone.
+def without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The main graph without outputs, for shape inference in models of any size: large weights are
+    inputs, and so take part by their shape alone.
     """
     light = onnx.ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
@@ -132,6 +131,12 @@ def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]
             graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
+    return light
+
+
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of the values of the main graph as far as ONNX infers them, None for open sizes."""
+    light = without_large_weights(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
