@@ -128,7 +128,8 @@ def test_ctrl_c_while_it_starts(program: Path) -> None:
             child.send_signal(signal.SIGINT)
             said += child.stderr.read()
         assert "Traceback" not in said
-        assert child.returncode in (0, 130)
+        # By the signal itself where Python was ending already and no longer hears it.
+        assert child.returncode in (0, 130, -signal.SIGINT)
 
 
 def test_negative_iterations() -> None:

@@ -26,14 +26,14 @@ class Cumulated(layers.Layer):
 
 
 MOVEMENTS = (
-    layers.Reshape((9, 16)),
-    layers.Permute((2, 1, 3)),
-    layers.Permute((3, 1, 2)),
-    layers.Flatten(),
-    layers.ZeroPadding2D(1),
-    layers.Cropping2D(1),
-    layers.UpSampling2D(2),
-    layers.Dropout(0.5),
+    lambda x: layers.Reshape((9, 16))(x),
+    lambda x: layers.Permute((2, 1, 3))(x),
+    lambda x: layers.Permute((3, 1, 2))(x),
+    lambda x: layers.Flatten()(x),
+    lambda x: layers.ZeroPadding2D(1)(x),
+    lambda x: layers.Cropping2D(1)(x),
+    lambda x: layers.UpSampling2D(2)(x),
+    lambda x: layers.Dropout(0.5)(x),
     lambda x: x[:, 1:, ::-1],
     lambda x: x[:, 0],
     lambda x: layers.Permute((2, 1))(layers.Reshape((9, 16))(x)),
