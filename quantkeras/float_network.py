@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from sanitize.former_names import former_names
 from sanitize.graph import Graph, Node
 from sanitize.keras_io.keras_graph import is_graph_model
 from sanitize.keras_io.read import read_model
@@ -38,7 +39,8 @@ class FloatNetwork:
     type, in order and without inputs. inputs: what samples have to be. names: what the user calls
     an input -> its name in the graph. onnx: how the graph relates to the ONNX model, where it comes
     from one. conversions: what reading made of layers that are Python functions. objects: the
-    layers themselves, of a Keras model. outputs: what the user calls the outputs, in order.
+    layers themselves, of a Keras model. outputs: what the user calls the outputs, in order. former:
+    layers that a Keras model lost when sanitize or equalize made it -> those that compute them.
     """
 
     graph: Graph
@@ -49,6 +51,7 @@ class FloatNetwork:
     conversions: tuple[LogEntry, ...] = ()
     objects: Mapping[str, Any] = field(default_factory=dict, repr=False)
     outputs: tuple[str, ...] = ()
+    former: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def open_samples(
         self,
@@ -131,20 +134,7 @@ def float_network(
 def _keras_network(
     model: Any, shapes: Any, samples: SampleShapes | None, verify: bool
 ) -> FloatNetwork:
-    dtypes = None
-    if shapes is not None or samples is None:
-        pass
-    elif is_graph_model(model):
-        specs = [
-            InputSpec(name, tuple(tensor.shape[1:]))
-            for name, tensor in zip(
-                input_names(model), keras.tree.flatten(model.inputs), strict=True
-            )
-        ]
-        if any(None in spec.shape for spec in specs):
-            shapes = samples.of_inputs(specs)
-    elif not model.built:
-        shapes, dtypes = samples.nested()
+    shapes, dtypes = keras_shapes(model, shapes, samples)
     reading = read_model(model, verify, shapes, dtypes)
     graph = reading.graph
     inputs = [
@@ -162,7 +152,28 @@ def _keras_network(
         conversions=tuple(reading.conversions),
         objects=objects,
         outputs=tuple(output_names(reading.model)),
+        former=former_names(model),
     )
+
+
+def keras_shapes(model: Any, shapes: Any, samples: SampleShapes | None = None) -> tuple[Any, Any]:
+    """Shapes and dtypes of a Keras model's inputs as ``read_model`` takes them.
+
+    The shapes that were given, or those of samples where the model leaves sizes open or is not
+    built; None where the model tells by itself. Raises SampleError for samples that do not tell.
+    """
+    if shapes is not None or samples is None:
+        return shapes, None
+    if is_graph_model(model):
+        specs = [
+            InputSpec(name, tuple(tensor.shape[1:]))
+            for name, tensor in zip(
+                input_names(model), keras.tree.flatten(model.inputs), strict=True
+            )
+        ]
+        opened = any(None in spec.shape for spec in specs)
+        return (samples.of_inputs(specs) if opened else None), None
+    return (None, None) if model.built else samples.nested()
 
 
 def _other_order(graph: Graph, name: str) -> tuple[int, ...] | None:

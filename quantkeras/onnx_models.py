@@ -16,7 +16,7 @@ from sanitize.keras_io.names import layer_name
 from sanitize.keras_io.opaque import clone_layer
 
 from .errors import QuantizationError
-from .float_network import onnx_network, onnx_shapes
+from .float_network import FloatNetwork, onnx_network, onnx_shapes
 from .twins import run_batch
 
 if TYPE_CHECKING:
@@ -60,12 +60,20 @@ def from_onnx(
     """
     sizes = None if shapes is None else onnx_shapes(shapes)
     source = onnx_network(model, layout=layout, shapes=sizes)
+    return keras_model(source, model if check else None)
+
+
+def keras_model(source: FloatNetwork, original: Any = None) -> Any:
+    """The Keras model of the network of an ONNX model.
+
+    original: the ONNX model, to compare both as ``from_onnx`` does; None does not.
+    """
     assert source.onnx is not None
     network = write_keras(_with_output_names(source.graph, source.onnx.outputs))
-    if check and importlib.util.find_spec("onnxruntime") is not None:
+    if original is not None and importlib.util.find_spec("onnxruntime") is not None:
         from sanitize.onnx_io.source import load_model
 
-        difference = difference_to_onnx(network, source.onnx, load_model(model))
+        difference = difference_to_onnx(network, source.onnx, load_model(original))
         if not difference <= TOLERANCE:
             raise ImportMismatch(
                 f"the Keras model of '{source.graph.name}' differs from onnxruntime by"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from .errors import NonFiniteError, QuantizationError
 from .float_network import FloatNetwork, float_network, is_onnx
 from .input_scaling import InputMap, fitting_maps, open_maps
 from .output_losses import BYTES, ROWS, is_watched, warn_of_losses
-from .params import QuantizationParams, chosen_params
+from .params import LayerOverride, QuantizationParams, chosen_params
 from .plan import Plan
 from .planning import make_plan, stays_float
 from .provenance import add_hint, attach, chosen_observers, quantized_name, trace
@@ -172,12 +172,7 @@ def _report_plan(
     kinds: dict[str, str | None] = dict.fromkeys(network.layers)
     for node in (*network.graph, *plan.graph):
         kinds.update(dict.fromkeys((node.name, *node.source), node.kind))
-    unmatched = qparams.unmatched(kinds)
-    if unmatched:
-        raise QuantizationError(
-            f"no layer is named {', '.join(map(repr, unmatched))} (float_layers or overrides); "
-            "check the names with model.summary()"
-        )
+    _check_names(qparams.unmatched(kinds), network.former)
     if not plan.stops:
         return
     named = {f.node.name: network.described(f.node) for f in plan.floats}
@@ -193,6 +188,32 @@ def _report_plan(
         )
     message += "The quantized model runs; convert() covers it up to its Dequantizer."
     warnings.warn(message, stacklevel=3)
+
+
+def _check_names(unmatched: Sequence[str], former: Mapping[str, tuple[str, ...]]) -> None:
+    """An error for patterns that name no layer, or one that others compute now; those that did
+    nothing and have gone are no mistake.
+    """
+    lost = []
+    for pattern in unmatched:
+        match = LayerOverride(pattern, float=True)
+        found = {name: into for name, into in former.items() if match.matches([name])}
+        folded = [(name, into) for name, into in found.items() if into]
+        if folded:
+            name, into = folded[0]
+            raise QuantizationError(
+                f"the layer {name!r} (float_layers or overrides) was folded into "
+                f"{', '.join(map(repr, into))} when sanitize or equalize made this model: name "
+                f"{'that' if len(into) == 1 else 'those'} instead, or quantize the model as it was "
+                "before; equalize(..., qparams=) leaves layers that stay float as they are"
+            )
+        if not found:
+            lost.append(pattern)
+    if lost:
+        raise QuantizationError(
+            f"no layer is named {', '.join(map(repr, lost))} (float_layers or overrides); "
+            "check the names with model.summary()"
+        )
 
 
 def _plausible_range(

@@ -255,6 +255,7 @@ def sanitize(
     what was rewritten, what was not, and why; 2 lists every single place. See
     :func:`sanitize_graph`.
     """
+    from .former_names import remember_names
     from .keras_io import write_keras
     from .keras_io.read import read_model
 
@@ -262,4 +263,6 @@ def sanitize(
     graph, log = sanitize_graph(reading.graph, target, verify)
     if verbose:
         print(Log((*reading.conversions, *log.entries)).table(every=verbose > 1))
-    return write_keras(graph)
+    made = write_keras(graph)
+    remember_names(made, reading.graph, graph, model)
+    return made

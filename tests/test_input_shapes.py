@@ -6,7 +6,7 @@ import pytest
 from exactness import assert_exact
 from keras import layers, ops
 
-from quantkeras import convert, coverage, quantize
+from quantkeras import convert, coverage, load_model, quantize
 from quantkeras.calibration.batches import SampleError
 from quantkeras.cli import main
 from quantkeras.commands.input_shapes import given_shapes
@@ -132,11 +132,15 @@ def test_shapes_on_the_command_line(tmp_path, monkeypatch, capsys, open_model):
     np.savez("x.npz", x=X)
     assert main(["quantize", "-m", "net.keras", "-sa", "x.npz", "-o", "q.keras"]) == 0
     assert main(["sanitize", "-m", "net.keras", "--shapes", "6,6,3", "-o", "s.keras"]) == 0
+    assert main(["sanitize", "-m", "net.keras", "-sa", "x.npz", "-o", "t.keras"]) == 0
+    assert main(["sanitize", "-m", "net.keras", "-o", "u.keras"]) == 0
+    for name, size in (("s", 6), ("t", 6), ("u", None)):
+        assert load_model(f"{name}.keras").input_shape == (None, size, size, 3)
     assert main(["quantize", "-m", "net.keras", "--shapes", "6,6,4", "-sa", "x.npz"]) != 0
     assert "takes (None, None, 3) behind the batch" in capsys.readouterr().err
 
 
-def test_open_sizes_of_an_onnx_model(tmp_path, monkeypatch):
+def test_open_sizes_of_an_onnx_model(tmp_path, monkeypatch, capsys):
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -163,6 +167,13 @@ def test_open_sizes_of_an_onnx_model(tmp_path, monkeypatch):
     np.savez("x.npz", x=x)
     assert main(["quantize", "-m", "net.onnx", "-sa", "x.npz", "-o", "q.keras"]) == 0
     assert main(["sanitize", "-m", "net.onnx", "--shapes", "x=3,6,6", "-o", "s.keras"]) == 0
+    assert main(["sanitize", "-m", "net.onnx", "-sa", "x.npz", "-o", "t.keras"]) == 0
+    assert load_model("t.keras").input_shape == (None, 6, 6, 3)
+    assert main(["plot", "-m", "net.onnx", "-sa", "x.npz", "-o", "net.dot", "--sanitized"]) == 0
+    capsys.readouterr()
+    for command in ("sanitize", "quantize"):
+        assert main([command, "-m", "net.onnx"]) == 2
+        assert "give samples, which say them, or shapes= (--shapes" in capsys.readouterr().err
 
 
 def test_a_layer_that_does_nothing_may_be_named():

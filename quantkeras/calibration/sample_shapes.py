@@ -34,7 +34,7 @@ class SampleShapes:
             opened = next(spec for spec in specs if None in spec.shape)
             raise SampleError(
                 f"{opened} leaves sizes open, {opened.batched}: give samples, which say them, or"
-                " shapes="
+                " shapes= (--shapes on the command line)"
             )
         first: Any = self.samples
         if isinstance(first, Iterator):

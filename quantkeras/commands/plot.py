@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .files import REPORT_SUFFIXES, check_output
 from .keras_import import import_keras
+from .model_reading import add_size_options, read_file
 
 HELP = "draw the graph of a float or quantized model"
 EXAMPLES = """\
@@ -21,8 +22,9 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("-m", "--model", type=Path, required=True, help="model, .keras or .h5")
+    add("-m", "--model", type=Path, required=True, help="model, .keras, .h5 or .onnx")
     add("-o", "--output", type=Path, help="file to write: .svg (default), .png, .pdf or .dot")
+    add_size_options(parser)
     beside = parser.add_mutually_exclusive_group()
     beside.add_argument("--before", type=Path, metavar="FILE", help="a model to draw at its left")
     beside.add_argument(
@@ -36,14 +38,14 @@ def execute(args: argparse.Namespace) -> int:
     output = args.output or args.model.with_suffix(".svg")
     check_output(output, REPORT_SUFFIXES["plot"], [args.model, args.before])
     import_keras()
-    from sanitize import read_keras, sanitize_graph
+    from sanitize import sanitize_graph
 
     from ..analysis.plot import check_drawing, plot_graph
     from ..api import load_model
 
     check_drawing(output)
     direction = "LR" if args.left_to_right else "TB"
-    graph = read_keras(load_model(args.model))
+    graph = read_file(args, verify=False).graph
     if args.sanitized:
         after, _ = sanitize_graph(graph)
         plot_graph(after, output, graph, ("before", "after"), direction)

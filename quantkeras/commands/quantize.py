@@ -147,7 +147,7 @@ def execute(args: argparse.Namespace) -> int:
         SampleShapes(args.samples),
     )
     if args.equalize:
-        network = network.with_model(equalize(network, verbose=args.verbose))
+        network = network.with_model(equalize(network, verbose=args.verbose, qparams=params))
     with naming(args.samples):
         quantized = quantize(
             network,

@@ -10,8 +10,8 @@ from sanitize.target import TARGETS
 from ..params import QuantizationParams
 from ..text_tables import print_table
 from .files import MODEL_SUFFIXES, REPORT_SUFFIXES, check_output, keras_suffix
-from .input_shapes import SHAPES_HELP, given_shapes
 from .keras_import import import_keras
+from .model_reading import add_size_options, read_file
 
 HELP = "rewrite a float model into the form that integer hardware can run"
 EXAMPLES = """\
@@ -19,7 +19,9 @@ EXAMPLES = """\
       writes net_sanitized.h5, which computes the same, and says what was rewritten or refused
   quantkeras sanitize -m net.h5 -o clean.keras --verbose
       lists every place where a rule fired or was refused
-  quantkeras sanitize -m net.h5 --html net.html --plot net.svg"""
+  quantkeras sanitize -m net.h5 --html net.html --plot net.svg
+  quantkeras sanitize -m net.onnx -sa samples.npz
+      sizes that the model leaves open are those of the samples"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-m", "--model", type=Path, required=True, help="float model, .keras, .h5 or .onnx")
     add("-o", "--output", type=Path, help="file to write (.keras or .h5)")
-    add("--shapes", nargs="+", metavar="SHAPE", help=SHAPES_HELP)
+    add_size_options(parser)
     add("--target", choices=TARGETS, help="also what this hardware asks for (default: generic)")
     add("-v", "--verbose", action="store_true", help="list every rewrite and every refusal")
     add("--json", type=Path, metavar="FILE", help="write the log and the coverage to this file")
@@ -46,23 +48,16 @@ def execute(args: argparse.Namespace) -> int:
             check_output(getattr(args, name), suffixes, [args.model])
     import_keras()
     from sanitize import sanitize_graph, write_keras
-    from sanitize.keras_io.read import read_model
     from sanitize.log import Log
 
     from ..analysis.coverage import planned_coverage
     from ..analysis.plot import check_drawing, plot_graph
-    from ..api import load_model, save_model
-    from ..float_network import is_onnx
-    from ..onnx_models import from_onnx
+    from ..api import save_model
     from ..planning import make_plan
 
     if args.plot is not None:
         check_drawing(args.plot)
-    shapes = given_shapes(args.shapes)
-    if is_onnx(args.model) and shapes is not None:
-        reading = read_model(from_onnx(args.model, shapes=shapes), verify=True)
-    else:
-        reading = read_model(load_model(args.model), verify=True, shapes=shapes)
+    reading = read_file(args, verify=True)
     model, before = reading.model, reading.graph
     graph, log = sanitize_graph(before, args.target)
     log = Log((*reading.conversions, *log.entries))

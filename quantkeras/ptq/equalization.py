@@ -23,11 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanitize import sanitize_graph
+from sanitize.former_names import remember_names
 from sanitize.graph import Graph
 from sanitize.keras_io import write_keras
 from sanitize.rules.linear import scale_inputs, scale_outputs
 
 from ..float_network import float_network
+from ..params import QuantizationParams, chosen_params
+from ..planning import stays_float
 from ..text_tables import plain_table
 from .absorb import Moments, absorb, batchnorm_moments
 from .links import (
@@ -99,22 +102,31 @@ class EqualizationReport:
         return "\n".join(plain_table(self.HEADER, self.rows(), left=len(self.HEADER)))
 
 
-def equalize(model: Any, absorb_bias: bool = False, verbose: bool = False) -> keras.Model:
+def equalize(
+    model: Any,
+    absorb_bias: bool = False,
+    verbose: bool = False,
+    qparams: QuantizationParams | None = None,
+) -> keras.Model:
     """A float model that computes the same as ``model`` from equalized weights; to be quantized.
 
     model: a Keras model, or an ONNX model as ``quantize`` takes it; it is sanitized on the way.
     absorb_bias: also move biases so high that a ReLU behind them does nothing into the next layer
     (section 4.1.3 of the paper); known from the statistics of the batch normalizations, so that
     the function changes for the few values beyond three standard deviations. verbose: print what
-    was done for each layer.
+    was done for each layer. qparams: what it is to be quantized with; layers that stay float by
+    them, as those of float_layers, are not folded into others, so that they keep their names.
     """
-    raw = float_network(model).graph
-    graph, _ = sanitize_graph(raw)
+    network = float_network(model)
+    raw = network.graph
+    graph, _ = sanitize_graph(raw, keep=stays_float(chosen_params(qparams)))
     moments = batchnorm_moments(raw, graph) if absorb_bias else {}
     equalized, report = equalize_graph(graph, moments)
     if verbose:
         print(report)
-    return write_keras(equalized)
+    made = write_keras(equalized)
+    remember_names(made, raw, equalized, model if isinstance(model, keras.Model) else None)
+    return made
 
 
 def equalize_graph(

@@ -13,6 +13,7 @@ The rungs, each a whole way from the float model to a quantized one:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -158,9 +159,9 @@ class _Climb:
         yield EXTREMES, lambda: quantize(self.model, self.extremes, self.samples)
         yield SQUARED, lambda: self._squared(self.model)
         yield BIASES, lambda: correct_bias(self._squared(self.model), self.samples)
-        equalized = equalize(self.model)
+        equalized = equalize(self.model, qparams=self.squared)
         yield EQUALIZED, lambda: correct_bias(self._squared(equalized), self.samples)
-        better = self.scores[EQUALIZED] > self.scores[BIASES]
+        better = self.scores.get(EQUALIZED, -math.inf) > self.scores.get(BIASES, -math.inf)
         source = equalized if better else self.model
         yield LAYERS, lambda: adaround(self._squared(source), self.samples)
         yield (
