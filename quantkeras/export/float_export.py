@@ -39,12 +39,12 @@ def export_float(
     """A float Keras model as an ONNX model of float32; path: where to save it as well.
 
     Layouts other than Keras's own and other types of inputs are for quantized models. Raises
-    QuantizationError without tf2onnx, for a model without a known input shape, and for options
-    that Keras's exporter does not have.
+    QuantizationError without tf2onnx, for a model without a known input shape, for a layer that
+    ONNX has no operators for, and for options that Keras's exporter does not have.
     """
     import onnx
 
-    _check_options(options)
+    opset = check_options(options)
     if importlib.util.find_spec("tf2onnx") is None:
         raise QuantizationError(
             "float Keras models need the package tf2onnx; install it with: pip install tf2onnx"
@@ -58,9 +58,9 @@ def export_float(
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorFlow and tf2onnx, about themselves
         place = Path(folder) / "model.onnx"
-        opset = options.opset or DEFAULT_OPSET
         functional.export(str(place), format="onnx", opset_version=opset, verbose=False)
         found = onnx.load(place)
+    _check_operators(found, functional)
     lost = _lost_constants(found, functional)
     if lost:
         found = _written_here(functional, lost, opset)
@@ -72,7 +72,8 @@ def export_float(
     return found
 
 
-def _check_options(options: OnnxOptions) -> None:
+def check_options(options: OnnxOptions) -> int:
+    """The operator set to write; QuantizationError for options that float models do not have."""
     if options.inputs_first or options.outputs_first:
         raise QuantizationError("a float model is exported as it is, in the layout 'nhwc'")
     if options.input_type != "float32" or options.integer_outputs:
@@ -81,6 +82,7 @@ def _check_options(options: OnnxOptions) -> None:
         raise QuantizationError(
             f"Keras exports float models in opset {OPSETS[0]} to {OPSETS[-1]}, not {options.opset}"
         )
+    return options.opset or DEFAULT_OPSET
 
 
 def _in_known_precision(model: keras.Model) -> keras.Model:
@@ -104,6 +106,20 @@ def _called(model: keras.Model) -> keras.Model:
         zeros = [np.zeros(shape, x.dtype) for shape, x in zip(shapes, model.inputs, strict=True)]
         model(keras.tree.pack_sequence_as(model.input, zeros), training=False)
     return model
+
+
+def _check_operators(found: onnx.ModelProto, model: Any) -> None:
+    """Raises QuantizationError for what tf2onnx has left in the model as it is in TensorFlow."""
+    from onnx import defs
+
+    for node in found.graph.node:
+        if node.domain in ("", "ai.onnx") and not defs.has(node.op_type):
+            within = sorted(layer.name for layer in model.layers if layer.name in node.name)
+            where = f"layer {max(within, key=len)!r}" if within else f"node {node.name!r}"
+            raise QuantizationError(
+                f"{where} of model {model.name!r} runs {node.op_type}, which ONNX has no operator"
+                " for; write it with keras.ops, or cut the model off in front of it"
+            )
 
 
 def _lost_constants(found: onnx.ModelProto, model: Any) -> list[str]:

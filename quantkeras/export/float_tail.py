@@ -35,8 +35,15 @@ def oldest_opset(model: Any) -> int:
     """The oldest operator set in which the float tail can be written: ONNX operators that were kept
     as they are go to newer ones, and not to older ones.
     """
-    kept = [layer.onnx_call()[0] for layer in model.layers if hasattr(layer, "onnx_call")]
-    return max([OPSET, *map(opset_of, kept)])
+    return max([OPSET, *(opset_of(layer.onnx_call()[0]) for layer in kept_operators(model))])
+
+
+def kept_operators(model: Any) -> list[Any]:
+    """The layers of a model, and of models in it, that are operators of an ONNX model."""
+    found = []
+    for layer in getattr(model, "layers", ()):
+        found += [layer] if hasattr(layer, "onnx_call") else kept_operators(layer)
+    return found
 
 
 def append_tail(

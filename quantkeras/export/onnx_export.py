@@ -61,8 +61,9 @@ def export_onnx(
     Inputs and layers keep their names, outputs those that they have in the float network that was
     quantized; the batch dimension is free. The metadata say under "quantkeras" which format each
     tensor has. The float tail of a quantized model (a softmax, layers that stayed float) is
-    exported with it, that of a Program is not. A float Keras model is exported by Keras, see
-    :func:`~quantkeras.export.float_export.export_float`.
+    exported with it, that of a Program is not. A float Keras model is exported by Keras, or
+    with the operators of the ONNX model that it was made of, see
+    :func:`~quantkeras.export.operator_models.export_float_model`.
 
     Raises QuantizationError where onnx is missing, an argument is not understood, or a float layer
     has no ONNX operators, and AccumulatorTooWide for a layer whose numbers ONNX has no integers
@@ -79,9 +80,9 @@ def export_onnx(
     require_onnx()
     _check_opset(opset)
     if _is_float(model):
-        from .float_export import export_float
+        from .operator_models import export_float_model
 
-        return export_float(model, path, options)
+        return export_float_model(model, path, options)
     program = as_program(model)
     found, encodings = _exported(model, program, format, options)
     text = ""
