@@ -116,12 +116,7 @@ def float_network(
     if isinstance(model, FloatNetwork):
         return model
     if isinstance(model, keras.Model):
-        if is_quantized(model):
-            raise QuantizationError(
-                f"model {model.name!r} is quantized already, and this takes the float model that "
-                "it was made of; calibrate, correct_bias, adaround and fit go on with a quantized "
-                "one"
-            )
+        check_float(model)
         return _keras_network(model, shapes, samples, verify)
     if is_onnx(model):
         return onnx_network(model, shapes=onnx_shapes(shapes, samples))
@@ -129,6 +124,15 @@ def float_network(
     raise QuantizationError(
         f"quantize takes a keras.Model or an ONNX model, not {what}; load files with load_model"
     )
+
+
+def check_float(model: Any) -> None:
+    """Raise QuantizationError, with the remedy, for a model that is quantized already."""
+    if is_quantized(model):
+        raise QuantizationError(
+            f"model {model.name!r} is quantized already, and this takes the float model that it was"
+            " made of; calibrate, correct_bias, adaround and fit go on with a quantized one"
+        )
 
 
 def _keras_network(

@@ -7,6 +7,7 @@ from keras import layers
 
 import quantkeras
 from quantkeras.calibration.batches import SampleError
+from quantkeras.cli import main
 from quantkeras.errors import ModelFileError, QuantizationError
 from quantkeras.params import ParamsError
 from quantkeras.ptq import auto_quantize
@@ -44,6 +45,41 @@ def test_a_quantized_model_within_another_is_found(quantized, samples):
 def test_convert_says_what_it_takes(model):
     with pytest.raises(QuantizationError, match="convert takes a quantized keras.Model.*as_onnx"):
         quantkeras.convert(model)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["calibrate", "correct_bias", "adaround", "coverage", "set_ranges", "live_batchnorm", "verify"],
+)
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, "not NoneType; quantize makes one"),
+        ("net.keras", "not 'net.keras'; load files with load_model"),
+        ("float", "model 'plain' has no quantized layers.*call quantize first"),
+    ],
+)
+def test_what_takes_quantized_models_says_so(verb, given, found, quantized, samples):
+    if given == "float":
+        given = keras.Sequential([keras.Input((6,)), layers.Dense(3)], name="plain")
+    more = {
+        "correct_bias": [samples],
+        "adaround": [samples],
+        "set_ranges": ["moving"],
+        "live_batchnorm": [samples],
+        "verify": [quantkeras.convert(quantized)],
+    }
+    with pytest.raises(QuantizationError, match=found):
+        getattr(quantkeras, verb)(given, *more.get(verb, []))
+
+
+def test_sanitize_on_the_command_line_takes_float_models(quantized, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quantkeras.save_model(quantized, "q.keras")
+    assert main(["sanitize", "-m", "q.keras"]) == 2
+    assert "'small' is quantized already" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="not a bytes.*read_onnx"):
+        quantkeras.sanitize(b"an ONNX model")
 
 
 def test_strict_names_layers_by_their_class_and_gives_a_remedy(samples):

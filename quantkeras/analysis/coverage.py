@@ -16,7 +16,7 @@ from sanitize.log import Log, shortened
 from ..conversion import convert_parts
 from ..errors import ModelFileError, QuantizationError
 from ..file_writing import write_text
-from ..layers import HardwareLayer
+from ..layers import check_quantized
 from ..params import QuantizationParams
 from ..plan import Plan
 from ..provenance import INPUT, Provenance, layer_types, provenance_of, trace
@@ -205,12 +205,7 @@ def coverage(model: Any, program: Program | None = None, accumulators: bool = Tr
     programs of its parts; it is converted for that unless ``program`` gives the one it has. Raises
     QuantizationError for a model without quantized layers.
     """
-    layers = getattr(model, "layers", ())
-    if not any(isinstance(layer, HardwareLayer) for layer in layers):
-        name = getattr(model, "name", type(model).__name__)
-        raise QuantizationError(
-            f"model {name!r} has no quantized layers to report on; call quantize first"
-        )
+    check_quantized(model)
     notes: tuple[str, ...] = ()
     bits: dict[str, int] = {}
     if accumulators:

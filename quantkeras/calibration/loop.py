@@ -15,12 +15,11 @@ from sanitize.keras_io import read_keras
 
 from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
-from ..errors import QuantizationError
 from ..input_scaling import take_maps
 from ..layers import (
-    HardwareLayer,
     InputQuantizer,
     WeightedLayer,
+    check_quantized,
     choose_carriers,
     forget_compiled,
 )
@@ -84,6 +83,7 @@ def calibrate(
     Raises QuantizationError for a model without quantized layers, for bad samples, and for
     fractions that rounding to the integers of an integer input leaves next to nothing of.
     """
+    check_quantized(model, "calibrate")
     stream = open_samples(model, samples, num_samples, batch_size, epochs)
     made = provenance_of(model)
     first = made.provisional and samples is not None
@@ -152,10 +152,6 @@ def calibrate_on(
     """
     graph = read_keras(model)
     values = quantized_values(graph)
-    if not any(isinstance(n.attrs.get("layer"), HardwareLayer) for n in graph):
-        raise QuantizationError(
-            f"model {model.name!r} has no quantized layers to calibrate; call quantize first"
-        )
     if fresh:
         for node in graph:
             if getattr(node.attrs.get("layer"), "integer_input", False):

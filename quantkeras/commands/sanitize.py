@@ -53,11 +53,13 @@ def execute(args: argparse.Namespace) -> int:
     from ..analysis.coverage import planned_coverage
     from ..analysis.plot import check_drawing, plot_graph
     from ..api import save_model
+    from ..float_network import check_float
     from ..planning import make_plan
 
     if args.plot is not None:
         check_drawing(args.plot)
     reading = read_file(args, verify=True)
+    check_float(reading.model)
     model, before = reading.model, reading.graph
     graph, log = sanitize_graph(before, args.target)
     log = Log((*reading.conversions, *log.entries))

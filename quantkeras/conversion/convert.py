@@ -18,7 +18,7 @@ from sanitize.keras_io import read_keras
 
 from ..errors import FloatTailWarning, QuantizationError
 from ..final_functions import is_final_function
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer, check_quantized
 from ..movement_steps import moved, movement_steps
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
@@ -102,17 +102,8 @@ def convert_parts(model: keras.Model) -> list[Program]:
 
 
 def _readable(model: keras.Model) -> Graph:
-    if not isinstance(model, keras.Model):
-        raise QuantizationError(
-            f"convert takes a quantized keras.Model, not {type(model).__name__}; quantize makes "
-            "one, of an ONNX model with as_onnx=False"
-        )
-    graph = read_keras(model)
-    if not any(isinstance(n.attrs.get("layer"), HardwareLayer) for n in graph):
-        raise QuantizationError(
-            f"model {model.name!r} has no quantized layers to convert; call quantize first"
-        )
-    return graph
+    check_quantized(model, "convert")
+    return read_keras(model)
 
 
 def _converted(model: keras.Model, graph: Graph, parts: dict[str, int], part: int) -> Program:

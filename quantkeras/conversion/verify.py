@@ -20,7 +20,7 @@ from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer, check_quantized
 from ..numerics.formats import Format
 from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
@@ -56,6 +56,7 @@ def verify(
             f"verify takes a quantized model and its Program, not {type(program).__name__}; "
             "make it with convert(model), or read a file with Program.load"
         )
+    check_quantized(qmodel)
     graph = read_keras(qmodel)
     expected = integer_program(qmodel, _part_of(graph, program))
     check_same_structure(qmodel.name, expected, program)

@@ -2,7 +2,13 @@
 
 from .element_function import ElementFunction
 from .hardware_layer import HardwareLayer
-from .inventory import choose_carriers, forget_compiled, is_quantized, quantizers_of
+from .inventory import (
+    check_quantized,
+    choose_carriers,
+    forget_compiled,
+    is_quantized,
+    quantizers_of,
+)
 from .live_batchnorm import LiveBatchNorm
 from .merges import (
     ElementwiseLayer,
@@ -67,6 +73,7 @@ __all__ = [
     "TensorFormat",
     "WeightQuantizer",
     "WeightedLayer",
+    "check_quantized",
     "choose_carriers",
     "forget_compiled",
     "is_quantized",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 
+from ..errors import QuantizationError
 from .hardware_layer import HardwareLayer
 from .merges import ElementwiseLayer
 from .quantizers import InputQuantizer
 from .weighted_layer import WeightedLayer
+
+_MAKER = "quantize makes one, of an ONNX model with as_onnx=False"
 
 
 def choose_carriers(layers: Iterable[Any]) -> None:
@@ -33,6 +37,25 @@ def is_quantized(model: keras.Model) -> bool:
         else isinstance(layer, HardwareLayer | InputQuantizer)
         for layer in model.layers
     )
+
+
+def check_quantized(model: Any, verb: str = "") -> None:
+    """Raise QuantizationError, with the remedy, for all but models with quantized layers.
+
+    verb: what the message calls the function that takes them.
+    """
+    if not isinstance(model, keras.Model):
+        file = isinstance(model, str | os.PathLike)
+        what = repr(os.fspath(model)) if file else type(model).__name__
+        raise QuantizationError(
+            f"{verb or 'this'} takes a quantized keras.Model, not {what}; "
+            + ("load files with load_model" if file else _MAKER)
+        )
+    if not is_quantized(model):
+        purpose = f" to {verb}" if verb else ""
+        raise QuantizationError(
+            f"model {model.name!r} has no quantized layers{purpose}; call quantize first"
+        )
 
 
 def forget_compiled(model: keras.Model) -> None:

@@ -26,7 +26,7 @@ from sanitize.semantics import run_node
 
 from ..calibration import open_samples
 from ..errors import QuantizationError
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer, check_quantized
 from ..layers.keras_arrays import FloatArrays
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
 
@@ -138,12 +138,8 @@ class Walk:
 
 def quantized_graph(model: keras.Model) -> Graph:
     """The graph of a quantized model; QuantizationError for any other."""
-    graph = read_keras(model)
-    if not any(isinstance(node.attrs.get("layer"), HardwareLayer) for node in graph):
-        raise QuantizationError(
-            f"model {model.name!r} has no quantized layers; call quantize first"
-        )
-    return graph
+    check_quantized(model)
+    return read_keras(model)
 
 
 def float_parameters(graph: Graph) -> dict[int, LayerParams]:

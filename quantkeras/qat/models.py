@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from ..errors import QuantizationError
-from ..layers import HardwareLayer
+from ..layers import HardwareLayer, check_quantized
 
 
 def layers_of(model: keras.Model) -> list[Any]:
@@ -23,9 +22,5 @@ def layers_of(model: keras.Model) -> list[Any]:
 
 def hardware_layers_of(model: keras.Model) -> list[HardwareLayer]:
     """The quantized layers of a model; QuantizationError if there are none."""
-    found = [layer for layer in layers_of(model) if isinstance(layer, HardwareLayer)]
-    if not found:
-        raise QuantizationError(
-            f"model {model.name!r} has no quantized layers; call quantize first"
-        )
-    return found
+    check_quantized(model)
+    return [layer for layer in layers_of(model) if isinstance(layer, HardwareLayer)]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import keras
 
 from ..errors import QuantizationError
-from ..layers import RANGE_MODES, Dequantizer, choose_carriers, forget_compiled, quantizers_of
+from ..layers import (
+    RANGE_MODES,
+    Dequantizer,
+    check_quantized,
+    choose_carriers,
+    forget_compiled,
+    quantizers_of,
+)
 from ..layers.quantizers import keep_frozen
 from ..training_traits import UNTRAINED
 from .models import layers_of
@@ -23,13 +30,9 @@ def set_ranges(model: keras.Model, mode: str) -> keras.Model:
     """
     if mode not in RANGE_MODES:
         raise QuantizationError(f"ranges {mode!r}: must be one of {', '.join(RANGE_MODES)}")
+    check_quantized(model)
     layers = layers_of(model)
-    quantizers = quantizers_of(layers)
-    if not quantizers:
-        raise QuantizationError(
-            f"model {model.name!r} has no quantized layers; call quantize first"
-        )
-    for quantizer in quantizers:
+    for quantizer in quantizers_of(layers):
         quantizer.range_mode = mode
     for layer in layers:
         keep_frozen(layer)

@@ -61,7 +61,10 @@ def read_model(model: Any, verify: bool = False, shapes: Any = None, dtypes: Any
     graph computes something else than the model.
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"read_keras takes a keras.Model, not {type(model).__name__}")
+        raise TypeError(
+            f"a keras.Model is read here, not a {type(model).__name__}; load Keras files first, "
+            "and read ONNX models with read_onnx"
+        )
     model = symbolic_model(model, shapes, dtypes)
     reader = _Reader()
     tensors = keras.tree.flatten(model.inputs)

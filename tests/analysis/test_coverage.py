@@ -179,7 +179,7 @@ def test_provenance_goes_to_json_and_back(model):
 def test_a_float_model_has_no_coverage():
     with pytest.raises(QuantizationError, match="'net' has no quantized layers.*quantize first"):
         coverage(classifier())
-    with pytest.raises(QuantizationError, match="'ndarray' has no quantized layers"):
+    with pytest.raises(QuantizationError, match="takes a quantized keras.Model, not ndarray"):
         coverage(np.zeros(3))
 
 
