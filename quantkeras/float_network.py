@@ -235,6 +235,7 @@ def onnx_network(model: Any, **options: Any) -> FloatNetwork:
     inputs = []
     for port in imported.inputs:
         shape = tuple(graph.shape_of(port.value))
-        inputs.append(InputSpec(port.value, shape, port.order))
+        # Samples that the ONNX model counts along another axis come along the first.
+        inputs.append(InputSpec(port.value, shape, None if port.order[0] else port.order))
     outputs = tuple(port.name for port in imported.outputs)
     return FloatNetwork(graph, layers, tuple(inputs), names, imported, outputs=outputs)

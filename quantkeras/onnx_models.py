@@ -123,8 +123,9 @@ def difference_to_onnx(network: Any, imported: OnnxImport, proto: Any, seed: int
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     known = {port.name for port in imported.inputs}
-    declared = [value for value in session.get_inputs() if value.name in known]
-    fixed = [value.shape[0] for value in declared if isinstance(value.shape[0], int)]
+    shapes = {value.name: value.shape for value in session.get_inputs()}
+    counts = [shapes[port.name][port.order[0]] for port in imported.inputs]
+    fixed = [count for count in counts if isinstance(count, int)]
     ours = _random_inputs(imported, fixed[0] if fixed else 2, seed)
     theirs = {
         port.name: port.to_onnx(array).astype(port.dtype)

@@ -73,6 +73,10 @@ class Tensor:
             sizes[axis] = size
         return tuple(sizes)
 
+    def sizes(self, batch: int) -> list[int]:
+        """Sizes of the ONNX value for a number of samples."""
+        return [batch if size is None else size for size in self.onnx_shape]
+
     def place(self, axis: int) -> int:
         """Our unbatched axis that is the ONNX axis ``axis`` (negative counts from the end)."""
         return self.order.index(axis % self.rank) - 1
@@ -80,6 +84,52 @@ class Tensor:
     def relabelled(self, perm: Sequence[int]) -> Tensor:
         """The value behind an ONNX Transpose: output axis i is input axis perm[i]."""
         return replace(self, order=tuple(list(perm).index(axis) for axis in self.order))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An ONNX value one axis of which counts samples times something: that of ``tensor`` with
+    ``count`` neighbouring ONNX axes from ``start`` on written as one. One of them counts samples.
+
+    So (n, t, c) reshaped to (n*t, c) stays (n, t, c) in the graph, as long as what computes with it
+    looks at each row alone.
+    """
+
+    tensor: Tensor
+    start: int
+    count: int
+
+    @property
+    def rank(self) -> int:
+        """Number of axes of the ONNX value."""
+        return self.tensor.rank - self.count + 1
+
+    def sizes(self, batch: int) -> list[int]:
+        """Sizes of the ONNX value for a number of samples."""
+        sizes = [batch if size is None else size for size in self.tensor.onnx_shape]
+        end = self.start + self.count
+        return [*sizes[: self.start], math.prod(sizes[self.start : end]), *sizes[end:]]
+
+    def __str__(self) -> str:
+        axes = range(self.start, self.start + self.count)
+        others = [str(axis) for axis in axes if axis != self.tensor.batch_axis]
+        what = f"axis {others[0]}" if len(others) == 1 else f"the axes {' and '.join(others)}"
+        sizes = self.tensor.onnx_shape
+        return f"the samples and {what} of {sizes} (None counts samples) as one axis"
+
+    def inner_axis(self, axis: int) -> int:
+        """The ONNX axis of ``tensor`` that an axis other than the merged one is."""
+        axis %= self.rank
+        return axis if axis < self.start else axis + self.count - 1
+
+    def alike(self, other: Tensor | Rows) -> bool:
+        """Whether another value is of the same rank and merges axes of the same sizes."""
+        if not isinstance(other, Rows):
+            return False
+        end = self.start + self.count
+        mine, others = self.tensor.onnx_shape, other.tensor.onnx_shape
+        same = (self.start, self.count, len(mine)) == (other.start, other.count, len(others))
+        return same and mine[self.start : end] == others[self.start : end]
 
 
 def natural_order(rank: int) -> Order:

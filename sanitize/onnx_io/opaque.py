@@ -15,7 +15,7 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 
 from ..node import Node
-from .fold import FREE_BATCH, Known, OperatorRunner, evaluator_of, node_model
+from .fold import FREE_BATCH, OperatorRunner, evaluator_of, node_model
 from .layout import PICTURE, Order, Tensor
 from .state import Reading, error_at
 from .view import OnnxNode
@@ -107,9 +107,9 @@ def opaque(r: Reading, node: OnnxNode, reason: str) -> list[Tensor]:
         node = _recurrent(r, node)
     inputs, constants = [], {}
     for name in node.reads:
-        known = r.values[name]
-        if not isinstance(known, Known):
-            inputs.append((name, r.unfolded(known)))
+        known = r.known(name)
+        if known is None:
+            inputs.append((name, r.unfolded(r.tensor(name))))
         elif known.constant is None:
             raise error_at(node, f"is not understood ({reason}), and depends on the batch size")
         else:

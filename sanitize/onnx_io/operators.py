@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .fold import Known
-from .layout import Tensor
+from .layout import Rows, Tensor
 from .operators_arithmetic import ARITHMETIC_OPERATORS
 from .operators_elementwise import ELEMENTWISE_OPERATORS
 from .operators_linear import LINEAR_OPERATORS
@@ -37,10 +37,10 @@ def shape_value(r: Reading, node: OnnxNode) -> Known | None:
     if node.op_type not in ("Shape", "Size"):
         return None
     value = r.values[node.input(0)]
-    assert isinstance(value, Tensor)
+    assert isinstance(value, (Tensor, Rows))
     samples = []
     for batch in r.batches:
-        sizes = np.array([batch if n is None else n for n in value.onnx_shape], np.int64)
+        sizes = np.array(value.sizes(batch), np.int64)
         if node.op_type == "Size":
             sizes = np.asarray(sizes.prod(), np.int64)
         else:

@@ -15,34 +15,42 @@ Array = NDArray[Any]
 
 
 def gemm(r: Reading, node: OnnxNode) -> Tensor:
-    if node.get("transA", 0):
-        raise NotUnderstood("it transposes its data, whose first axis counts samples")
     tensor = r.tensor(node.input(0))
     needs_float(tensor)
+    name = node.input(2)
+    if not name or r.known(name) is not None:
+        kernel, bias = gemm_weights(r, node)
+        return r.made(_dense(r, tensor, kernel, bias, node), (0, 1), tensor.dtype)
+    kernel = _gemm_kernel(r, node)
+    value = _dense(r, tensor, kernel, None, node, suffix="product")
+    other = r.arranged(r.tensor(name), (0, 1))
+    term = other.value
+    beta = np.float32(node.get("beta", 1.0))
+    if beta != 1:
+        weights = {"scale": beta, "offset": 0.0}
+        term = r.emit("affine", [term], None, weights, suffix="beta")
+    return r.made(r.emit("add", [value, term]), (0, 1), tensor.dtype)
+
+
+def gemm_weights(r: Reading, node: OnnxNode) -> tuple[Array, Array | None]:
+    """Kernel (in, out) and bias (out,) or None of a Gemm whose bias is a constant."""
+    kernel, name = _gemm_kernel(r, node), node.input(2)
+    if not name:
+        return kernel, None
+    units = kernel.shape[1]
+    bias = r.constant(name) * np.float32(node.get("beta", 1.0))
+    if bias.size not in (1, units) or (bias.ndim > 1 and bias.shape[0] != 1):
+        raise NotUnderstood(f"its bias {bias.shape} is not one number per unit")
+    return kernel, np.broadcast_to(bias.reshape(-1), (units,)).copy()
+
+
+def _gemm_kernel(r: Reading, node: OnnxNode) -> Array:
+    if node.get("transA", 0):
+        raise NotUnderstood("it transposes its data, whose first axis counts samples")
     kernel = r.constant(node.input(1))
     kernel = kernel.T if node.get("transB", 0) else kernel
     alpha = np.float32(node.get("alpha", 1.0))
-    kernel = kernel if alpha == 1 else kernel * alpha
-    beta = np.float32(node.get("beta", 1.0))
-    name = node.input(2)
-    added = None if not name else r.known(name)
-    units = kernel.shape[1]
-    if name and added is None:
-        value = _dense(r, tensor, kernel, None, node, suffix="product")
-        other = r.arranged(r.tensor(name), (0, 1))
-        term = other.value
-        if beta != 1:
-            weights = {"scale": beta, "offset": 0.0}
-            term = r.emit("affine", [term], None, weights, suffix="beta")
-        return r.made(r.emit("add", [value, term]), (0, 1), tensor.dtype)
-    bias = None
-    if name:
-        bias = r.constant(name) * beta
-        if bias.size not in (1, units) or (bias.ndim > 1 and bias.shape[0] != 1):
-            raise NotUnderstood(f"its bias {bias.shape} is not one number per unit")
-        bias = np.broadcast_to(bias.reshape(-1), (units,)).copy()
-    value = _dense(r, tensor, kernel, bias, node)
-    return r.made(value, (0, 1), tensor.dtype)
+    return kernel if alpha == 1 else kernel * alpha
 
 
 def _dense(

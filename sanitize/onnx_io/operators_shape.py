@@ -3,46 +3,97 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .layout import Tensor
-from .operators_elementwise import Entry
+from .layout import Rows, Tensor
 from .state import NotUnderstood, Reading, axes_setting, error_at
 from .view import OnnxNode
 
 
-def reshape(r: Reading, node: OnnxNode) -> Tensor:
-    tensor = r.tensor(node.input(0))
+def reshape(r: Reading, node: OnnxNode) -> Tensor | Rows:
+    value = _value(r, node.input(0))
     wanted = r.known(node.input(1))
     if wanted is None:
         raise error_at(node, "takes its shape from data; only fixed shapes are read")
-    sizes = tensor.onnx_shape
     keep_zero = bool(node.get("allowzero", 0))
-    results = []
-    for index, batch in enumerate(r.batches):
-        numbers = [int(n) for n in wanted.at(index)]
-        results.append(_resolved(numbers, sizes, batch, keep_zero))
-    found = _per_sample(tensor, results, r.batches)
-    if found is None and wanted.constant is not None:
+    numbers = [[int(n) for n in wanted.at(index)] for index in range(len(r.batches))]
+    shapes = [
+        _resolved(row, value.sizes(batch), keep_zero)
+        for row, batch in zip(numbers, r.batches, strict=True)
+    ]
+    choices = [(shapes, r.batches)]
+    if wanted.constant is not None:
         # Exported for one sample: the shape holds its count.
-        numbers = [int(n) for n in wanted.constant]
-        found = _per_sample(tensor, [_resolved(numbers, sizes, 1, keep_zero)], (1,))
-    if found is None:
-        raise error_at(
-            node,
-            f"reshapes {sizes} (None counts samples) to {results[0]}, which mixes samples. Export"
-            " the model so that one axis counts samples throughout",
-        )
-    return r.reshaped(tensor, *found)
+        choices.append(([_resolved(numbers[0], value.sizes(1), keep_zero)], (1,)))
+    return _to_shapes(r, node, value, choices)
+
+
+def _value(r: Reading, name: str) -> Tensor | Rows:
+    value = r.values[name]
+    return value if isinstance(value, Rows) else r.tensor(name)
+
+
+def _to_shapes(
+    r: Reading,
+    node: OnnxNode,
+    value: Tensor | Rows,
+    choices: Sequence[tuple[Sequence[list[int] | None], Sequence[int]]],
+) -> Tensor | Rows:
+    """The value in another shape. choices: (shapes, batch sizes that they are for), of which one
+    has to keep samples apart.
+    """
+    tensor = value.tensor if isinstance(value, Rows) else value
+    for shapes, batches in choices:
+        found = _per_sample(tensor, shapes, batches)
+        if found is not None:
+            return r.reshaped(tensor, *found)
+    # Rows only where the model itself keeps them: not for a shape that fits any number of samples.
+    for shapes, batches in choices if None in choices[0][0] else choices[:1]:
+        rows = _in_rows(r, tensor, shapes, batches)
+        if rows is not None:
+            return rows
+    sizes = tuple(tensor.onnx_shape)
+    raise error_at(
+        node,
+        f"reshapes {sizes} (None counts samples) to {choices[0][0][0]}, which mixes samples. Export"
+        " the model so that one axis counts samples throughout",
+    )
+
+
+def _in_rows(
+    r: Reading, tensor: Tensor, shapes: Sequence[list[int] | None], batches: Sequence[int]
+) -> Rows | None:
+    """The value where an axis of its shapes counts samples times something; of several the first.
+
+    That axis is taken apart into what is in front of the samples, they, and what is behind them.
+    """
+    given = [shape for shape in shapes if shape is not None]
+    if len(given) < len(shapes):
+        return None
+    before = _in_front(tensor)
+    for axis in range(min(map(len, given))):
+        rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in given}
+        times = {divmod(shape[axis], n) for shape, n in zip(given, batches, strict=True)}
+        front = math.prod(given[0][:axis])
+        if len(rest) > 1 or len(times) > 1 or front == 0 or before % front:
+            continue
+        (count, left), first = times.pop(), before // front
+        if left or not count or count % first:
+            continue
+        parts = (first, count // first)
+        outer = [part for part in parts if part != 1]
+        sizes = (*given[0][:axis], *outer, *given[0][axis + 1 :])
+        inner = r.unfolded(r.reshaped(tensor, sizes, axis + (first != 1)))
+        return Rows(inner, axis, 1 + len(outer))
+    return None
 
 
 def _resolved(
-    numbers: Sequence[int], sizes: Sequence[int | None], batch: int, keep_zero: bool
+    numbers: Sequence[int], concrete: Sequence[int], keep_zero: bool
 ) -> list[int] | None:
     """A shape with its 0 (as before) and -1 (the rest) worked out; None where it does not fit."""
-    concrete = [batch if size is None else size for size in sizes]
     result = list(numbers)
     for index, number in enumerate(result):
         if number == 0 and not keep_zero:
@@ -84,17 +135,15 @@ def _in_front(tensor: Tensor) -> int:
     return math.prod(size or 1 for size in tensor.onnx_shape[: tensor.batch_axis])
 
 
-def flatten(r: Reading, node: OnnxNode) -> Tensor:
-    tensor = r.tensor(node.input(0))
+def flatten(r: Reading, node: OnnxNode) -> Tensor | Rows:
+    value = _value(r, node.input(0))
     axis = int(node.get("axis", 1))
-    axis = axis + tensor.rank if axis < 0 else axis
-    sizes = tensor.onnx_shape
-    left = math.prod(size for size in sizes[:axis] if size is not None)
-    right = math.prod(size for size in sizes[axis:] if size is not None)
-    first = tensor.batch_axis < axis
-    if (left if first else right) != 1:
-        raise error_at(node, f"flattens {sizes} from axis {axis}, which mixes samples (None)")
-    return r.reshaped(tensor, (right if first else left,), 0 if first else 1)
+    axis = axis + value.rank if axis < 0 else axis
+    shapes = []
+    for batch in r.batches:
+        sizes = value.sizes(batch)
+        shapes.append([math.prod(sizes[:axis]), math.prod(sizes[axis:])])
+    return _to_shapes(r, node, value, [(shapes, r.batches)])
 
 
 def squeeze(r: Reading, node: OnnxNode) -> Tensor:
@@ -120,9 +169,21 @@ def unsqueeze(r: Reading, node: OnnxNode) -> Tensor:
     return r.reshaped(tensor, tuple(size for size in sizes if size is not None), sizes.index(None))
 
 
-def transpose(r: Reading, node: OnnxNode) -> Tensor:
-    tensor = r.unfolded(r.tensor(node.input(0)))
+def transpose(r: Reading, node: OnnxNode) -> Tensor | Rows:
+    value = _value(r, node.input(0))
+    if isinstance(value, Rows):
+        return _transposed_rows(value, node.get("perm", tuple(reversed(range(value.rank)))))
+    tensor = r.unfolded(value)
     return tensor.relabelled(node.get("perm", tuple(reversed(range(tensor.rank)))))
+
+
+def _transposed_rows(rows: Rows, perm: Sequence[int]) -> Rows:
+    """Axes that are merged move together."""
+    inner: list[int] = []
+    for axis in perm:
+        merged = range(rows.start, rows.start + rows.count)
+        inner += merged if axis == rows.start else [rows.inner_axis(axis)]
+    return Rows(rows.tensor.relabelled(inner), inner.index(rows.start), rows.count)
 
 
 def concat(r: Reading, node: OnnxNode) -> Tensor:
@@ -199,7 +260,7 @@ def space_to_depth(r: Reading, node: OnnxNode) -> Tensor:
     return r.reshaped(tensor, (channels * block**2, height // block, width // block))
 
 
-SHAPE_OPERATORS: dict[str, Entry] = {
+SHAPE_OPERATORS: dict[str, Callable[[Reading, OnnxNode], Tensor | Rows]] = {
     "Reshape": reshape,
     "Flatten": flatten,
     "Squeeze": squeeze,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import onnx
@@ -20,13 +20,14 @@ from ..graph import Graph
 from ..node import Node
 from ..onnx_errors import OnnxError
 from .custom import CustomMatch, apply_custom, find_custom
-from .entrance import OpenShapes, input_orders, input_shapes
+from .entrance import OpenShapes, input_orders, input_shapes, with_batch_axes
 from .fold import FREE_BATCH, Known, check_not_random, fold_constants, fold_known
 from .functions import Spelled, find_functions
-from .layout import PICTURE, SEQUENCE, Order, Tensor
+from .layout import PICTURE, SEQUENCE, Order, Rows, Tensor
 from .opaque import opaque
 from .operators import OPERATORS, shape_value
 from .operators_elementwise import sloped
+from .operators_rows import apart, read_rows
 from .source import load_model
 from .state import NotUnderstood, Reading
 from .view import OnnxGraph, OnnxInput, OnnxNode, wrapped
@@ -91,12 +92,14 @@ def import_onnx(
 
     model: a ModelProto, its bytes, or a path. layout: with "channels_last" pictures that the model
     takes or makes as (n, c, h, w) are (n, h, w, c) in the graph; with "as_is" inputs and outputs
-    keep the axes of ONNX. shapes: unbatched sizes (in ONNX' order) of inputs for which the model
-    leaves a size other than the batch open, or a function that is asked for them: it gets the
-    declared sizes of every input by name, None for open ones, and is called where there are any.
+    keep the axes of ONNX, behind the samples. shapes: unbatched sizes (in ONNX' order) of inputs
+    for which the model leaves a size other than the batch open, or a function that is asked for
+    them: it gets the declared sizes of every input by name, None for open ones, and is called where
+    there are any.
 
-    The first axis of every input counts samples and may have any size, whatever the model says; in
-    between and in outputs it may be another one, which is the first of the graph's value then.
+    The first axis of every input counts samples and may have any size, whatever the model says, or
+    the one whose size is called "batch", "N" or the like, or which recurrent layers take for it; in
+    between and in outputs it may be another one. It is the first of the graph's value.
     A node that the graph has no kind for becomes ``opaque``; it can be evaluated but not written as
     a Keras model. Raises OnnxError, naming the node, for what cannot be read: see ``load_model``.
     """
@@ -106,11 +109,12 @@ def import_onnx(
     if not graph.inputs:
         raise OnnxError(f"the model '{graph.name}' has no inputs")
     fold_constants(graph)
-    known = input_shapes(graph, shapes or {})
-    free = any(not isinstance(declared.shape[0], int) for declared in graph.inputs)
-    first = graph.inputs[0].shape[0]
-    r = Reading(graph, FREE_BATCH if free or not isinstance(first, int) else (first,))
-    inputs = _read_inputs(r, graph.inputs, known, layout)
+    declared = with_batch_axes(graph)
+    known = input_shapes(declared, shapes or {})
+    counts = [entry.shape[entry.batch_axis] for entry in declared]
+    fixed = [count for count in counts if isinstance(count, int)]
+    r = Reading(graph, (fixed[0],) if len(fixed) == len(counts) else FREE_BATCH)
+    inputs = _read_inputs(r, declared, known, layout)
     _read_nodes(r)
     outputs = [_read_output(r, name, layout) for name in graph.outputs]
     _share_weights(r)
@@ -134,14 +138,15 @@ def _read_inputs(
     shapes: Mapping[str, tuple[int, ...]],
     layout: Layout,
 ) -> list[Port]:
-    orders = input_orders(r.graph, shapes)
+    orders = input_orders(r.graph, declared, shapes)
     ports = []
     for entry in declared:
-        order, plain = orders[entry.name], tuple(range(len(entry.shape)))
+        batch, order = entry.batch_axis, orders[entry.name]
         if order == SEQUENCE:
             r.sequences = True
+        plain = (batch, *(axis for axis in range(len(entry.shape)) if axis != batch))
         kept = plain if layout == "as_is" else order
-        shape = tuple(shapes[entry.name][axis - 1] for axis in kept[1:])
+        shape = tuple(shapes[entry.name][axis - (axis > batch)] for axis in kept[1:])
         dtype = "float32" if entry.dtype.kind in "fV" else str(entry.dtype)
         # Without "/", which Keras would rename: samples and reports find inputs by this name.
         name = r.unique(entry.name.replace("/", "_"))
@@ -154,6 +159,10 @@ def _read_inputs(
 
 def _read_output(r: Reading, name: str, layout: Layout) -> Port:
     value = r.values.get(name)
+    if isinstance(value, Rows):
+        raise OnnxError(
+            f"the output '{name}' has {value}. Reshape it so that one axis counts samples alone"
+        )
     if not isinstance(value, Tensor):
         raise OnnxError(f"the output '{name}' does not depend on the inputs of the model")
     r.label = name
@@ -207,12 +216,16 @@ def _as_declared(node: OnnxNode) -> Iterator[None]:
 
 
 def _read_spelled(r: Reading, spelled: Spelled) -> None:
-    tensor = r.tensor(spelled.x)
-    if spelled.slope is not None:
-        result = sloped(r, tensor, r.fitted(tensor, spelled.slope))
+    value = r.values[spelled.x]
+    tensor = value.tensor if isinstance(value, Rows) else r.tensor(spelled.x)
+    slope = spelled.slope
+    if slope is not None:
+        slope = apart(slope, value) if isinstance(value, Rows) else slope
+        result = sloped(r, tensor, r.fitted(tensor, slope))
     else:
         result = r.same(tensor, r.emit(spelled.kind, [tensor.value], spelled.attrs))
-    r.values[spelled.nodes[-1].outputs[0]] = result
+    made = replace(value, tensor=result) if isinstance(value, Rows) else result
+    r.values[spelled.nodes[-1].outputs[0]] = made
 
 
 def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
@@ -220,7 +233,7 @@ def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
     r.label, r.source = node.name, (node.name,)
     outputs = [name for name in node.outputs if name]
     known = {name: value for name in node.reads if (value := r.known(name)) is not None}
-    results: Sequence[Tensor | Known]
+    results: Sequence[Tensor | Rows | Known]
     if len(known) == len(node.reads):
         check_not_random(node)
         results = fold_known(node, known, r.batches, r.graph)
@@ -228,6 +241,8 @@ def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
         results = [shape]
     elif (branch := _branch_taken(r, node)) is not None:
         results = _read_branch(r, branch)
+    elif any(isinstance(r.values[name], Rows) for name in node.reads):
+        results = read_rows(r, node)
     else:
         before = dict(r.nodes)
         try:
@@ -235,7 +250,7 @@ def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
             if entry is None:
                 raise NotUnderstood("the graph has no kind for it")
             made = entry(r, node)
-            results = [made] if isinstance(made, Tensor) else made
+            results = [made] if isinstance(made, (Tensor, Rows)) else made
         except NotUnderstood as problem:
             r.nodes = before
             if strict:
@@ -255,7 +270,7 @@ def _branch_taken(r: Reading, node: OnnxNode) -> onnx.GraphProto | None:
     return found
 
 
-def _read_branch(r: Reading, branch: onnx.GraphProto) -> list[Tensor | Known]:
+def _read_branch(r: Reading, branch: onnx.GraphProto) -> list[Tensor | Rows | Known]:
     """Read the nodes of a branch as if they stood in the main graph; its outputs."""
     for tensor in branch.initializer:
         r.values[tensor.name] = Known((onnx.numpy_helper.to_array(tensor),))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..node import Node, node_shape, value_shape
 from ..onnx_errors import OnnxError
 from .fold import Known
-from .layout import Order, Sizes, Tensor, natural_order, plan_reshape, steps_to
+from .layout import Order, Rows, Sizes, Tensor, natural_order, plan_reshape, steps_to
 from .view import OnnxGraph, OnnxNode
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ class Reading:
     def __init__(self, graph: OnnxGraph, batches: tuple[int, ...]) -> None:
         self.graph = graph
         self.batches = batches
-        self.values: dict[str, Tensor | Known] = {
+        self.values: dict[str, Tensor | Rows | Known] = {
             name: Known((array,)) for name, array in graph.constants.items()
         }
         self.nodes: dict[str, Node] = {}
@@ -52,6 +52,8 @@ class Reading:
         value = self.values[name]
         if isinstance(value, Known):
             raise NotUnderstood(f"its input '{name}' is a constant")
+        if isinstance(value, Rows):
+            raise NotUnderstood(f"its input '{name}' counts more than samples along an axis")
         return value
 
     def known(self, name: str) -> Known | None:

@@ -55,11 +55,19 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class OnnxInput:
-    """A graph input: shape as the model declares it, a text or None for a size that is free."""
+    """A graph input: shape as the model declares it, a text or None for a size that is free;
+    batch_axis: the axis of it that counts samples.
+    """
 
     name: str
     shape: tuple[int | str | None, ...]
     dtype: np.dtype[Any]
+    batch_axis: int = 0
+
+    @property
+    def sizes(self) -> tuple[int | str | None, ...]:
+        """The sizes of one sample."""
+        return self.shape[: self.batch_axis] + self.shape[self.batch_axis + 1 :]
 
 
 class OnnxGraph:

@@ -255,6 +255,9 @@ def test_open_sizes_are_refused_or_given() -> None:
 
 def test_reshapes_that_mix_samples_are_refused() -> None:
     proto = model([node("Reshape", "x s", "y")], PICTURE, {"s": np.array([-1, 5])})
+    with pytest.raises(OnnxError, match=r"'y' has the samples and axis 1 of \(None, 18, 5\)"):
+        read_onnx(proto)
+    proto = model([node("Reshape", "x s", "y")], PICTURE, {"s": np.array([-1, 4, 3, 5])})
     with pytest.raises(OnnxError, match="'Reshape_y'.*mixes samples"):
         read_onnx(proto)
 
