@@ -41,7 +41,7 @@ class QuantizationLossWarning(UserWarning):
 
 
 class FloatTailWarning(UserWarning):
-    """A program covers a part of its model only: layers behind it stay float."""
+    """A program covers a part of its model only: layers behind it, or before, stay float."""
 
 
 class InputMismatchWarning(UserWarning):

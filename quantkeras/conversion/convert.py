@@ -6,7 +6,6 @@ second time, so the program has what the Keras model computes with.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
@@ -16,8 +15,7 @@ import numpy.typing as npt
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 
-from ..errors import FloatTailWarning, QuantizationError
-from ..final_functions import is_final_function
+from ..errors import QuantizationError
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer, check_quantized
 from ..movement_steps import moved, movement_steps
 from ..numerics.formats import Format
@@ -25,14 +23,12 @@ from ..numerics.layer import LayerParams, LayerSpec
 from ..onnx_operator import type_name
 from ..provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
+from .float_ends import warn_of_floats
 from .layer_numbers import as_array, check_finite, layer_params
 from .parts import integer_parts
 from .program_inputs import program_input
 
 Array = npt.NDArray[Any]
-
-LISTED = 5
-"""So many layers of a float tail are named."""
 
 
 def convert(model: keras.Model, part: int = 0) -> Program:
@@ -40,7 +36,8 @@ def convert(model: keras.Model, part: int = 0) -> Program:
 
     What follows a Dequantizer (a final softmax, layers that could not be quantized) stays behind
     and is listed in the program's float tail. A FloatTailWarning names it, unless it is a softmax,
-    a sigmoid or the like at the very end, which is left to the application.
+    a sigmoid or the like at the very end, which is left to the application. Where the model begins
+    with layers that stay float, the program takes what these give, and the warning names them.
 
     part: where layers are quantized again behind float ones (see ``float_layers`` of
     QuantizationParams), the model has several integer parts, and this says which one: 0 begins at
@@ -52,7 +49,7 @@ def convert(model: keras.Model, part: int = 0) -> Program:
     """
     graph = _readable(model)
     program = _part(model, graph, part)
-    _warn_of_tail(graph, program)
+    warn_of_floats(graph, program, part)
     return program
 
 
@@ -69,25 +66,6 @@ def _part(model: keras.Model, graph: Graph, part: int) -> Program:
             f"model {model.name!r} has no integer part {part}; the last one is {last}"
         )
     return _converted(model, graph, parts, part)
-
-
-def _warn_of_tail(graph: Graph, program: Program) -> None:
-    """Warn of what the program leaves behind, but for the functions at the end of the model."""
-    lost = [t for t in program.float_tail if not is_final_function(graph, graph[t.name])]
-    if not lost:
-        return
-    named = ", ".join(f"{tail.name!r} ({tail.type})" for tail in lost[:LISTED])
-    more = f" and {len(lost) - LISTED} more" if len(lost) > LISTED else ""
-    parts = any(isinstance(graph[tail.name].attrs.get("layer"), HardwareLayer) for tail in lost)
-    remedy = "export_onnx(model) exports them with it"
-    if parts:
-        remedy = "convert_parts(model) gives the integers behind them, too"
-    warnings.warn(
-        f"program {program.name!r} ends in front of what stays float: {named}{more}. It gives what "
-        f"these read; {remedy}. Its float_tail says why.",
-        FloatTailWarning,
-        stacklevel=3,
-    )
 
 
 def convert_parts(model: keras.Model) -> list[Program]:

@@ -11,6 +11,7 @@ from ..errors import NonFiniteError, QuantizationError
 from ..layers import HardwareLayer, LayerNumbers, WeightedLayer
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams
+from ..runtime.field_checks import LARGEST_LEFT_SHIFT
 
 
 def check_finite(layer: Any) -> None:
@@ -69,7 +70,13 @@ def _scale_and_shift(layer: HardwareLayer, numbers: LayerNumbers) -> tuple[np.nd
         raise QuantizationError(
             f"layer {layer.name!r}: its scale does not fit {layer.scale_bits} bits"
         )
-    return scale.astype(np.int64), (layer.scale_bits - exponent).astype(np.int64)
+    shift = (layer.scale_bits - exponent).astype(np.int64)
+    if shift.min(initial=0) < -LARGEST_LEFT_SHIFT:
+        raise QuantizationError(
+            f"layer {layer.name!r}: the range of its output is 2**{-shift.min()} times finer than "
+            "what its weights make; set it again with calibrate(model, samples)"
+        )
+    return scale.astype(np.int64), shift
 
 
 def as_array(tensor: Any, dtype: Any) -> np.ndarray:

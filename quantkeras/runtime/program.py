@@ -26,8 +26,9 @@ Outputs = Array | list[Array] | dict[str, Array]
 class Program:
     """Hardware layers in topological order; inputs and outputs by name.
 
-    outputs: names of layers, in order. float_tail: what the user's model computes after them.
-    A program is not changed after it is made: engines keep what they proved about it.
+    outputs: names of layers, in order. float_tail: what the user's model computes in float, behind
+    them or in front of the first. A program is not changed after it is made: engines keep what they
+    proved about it.
     Raises QuantizationError if the parts do not fit together.
     """
 

@@ -56,3 +56,35 @@ def test_integers_behind_float_layers_are_named(tmp_path, capsys) -> None:
         warnings.simplefilter("error", FloatTailWarning)  # the command says it in its own lines
         assert main(["convert", "-m", f"{tmp_path}/q.keras"]) == 0
     assert "stays in float: b" in capsys.readouterr().out
+
+
+def test_layers_in_front_of_the_integers_are_named() -> None:
+    with pytest.warns(UserWarning, match="'resize'"):
+        model = beginning_in_float(6)
+    with pytest.warns(FloatTailWarning, match="begins behind .*'resize'") as found:
+        program = qk.convert(model)
+    (told,) = [str(w.message) for w in found if w.category is FloatTailWarning]
+    assert "It takes what these give, 'resize'; export_onnx" in told and "ends" not in told
+    assert program.inputs[0].shape == (6, 6, 1)
+    assert [tail.name for tail in program.float_tail] == ["resize"]
+    assert qk.verify(model, program, IMAGES).exact
+
+
+def test_floats_on_both_sides_are_named() -> None:
+    with pytest.warns(UserWarning, match="'resize'"):
+        model = beginning_in_float(6, ("c",))
+    with pytest.warns(FloatTailWarning, match="begins behind .*'resize'.*; it ends .*'c'"):
+        qk.convert(model)
+
+
+IMAGES = np.linspace(-1, 1, 4 * 9, dtype=np.float32).reshape(4, 3, 3, 1)
+
+
+def beginning_in_float(size: int, float_layers: tuple[str, ...] = ()) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3, 3, 1), name="x")
+    x = layers.Resizing(size, size, name="resize")(inputs)
+    x = layers.Conv2D(2, 2, name="b")(x)
+    x = layers.Dense(2, name="c")(layers.Flatten()(x))
+    params = qk.QuantizationParams(float_layers=float_layers)
+    return qk.quantize(keras.Model(inputs, x), params, samples=IMAGES)

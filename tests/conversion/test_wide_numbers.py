@@ -6,9 +6,9 @@ import pytest
 from exactness import as_numpy, assert_exact, used_share
 from keras import layers
 
-from quantkeras.api import quantize
+from quantkeras.api import convert, quantize
 from quantkeras.calibration.filling import HEADROOM
-from quantkeras.errors import AccumulatorTooWide
+from quantkeras.errors import AccumulatorTooWide, QuantizationError
 from quantkeras.params import QuantizationParams
 
 
@@ -147,3 +147,13 @@ def test_a_ceiling_that_tiny_activations_never_reach():
     quantized = quantize(model, samples=samples)
     program = assert_exact(quantized, samples)
     assert program["tiny"].params.max_value.max() == 2**52
+
+
+def test_a_range_that_training_left_far_behind():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, "relu", name="one")])
+    model.add(layers.Dense(2, name="head"))
+    quantized = quantize(model, samples=np.random.default_rng(8).normal(size=(8, 4)))
+    gain = quantized.get_layer("one").weight_quantizer.raw_gain
+    gain.assign(gain * 2.0**80)
+    with pytest.raises(QuantizationError, match=r"'one': the range of its output is 2\*\*6.*again"):
+        convert(quantized)
