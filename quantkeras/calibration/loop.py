@@ -255,7 +255,7 @@ def _set_ranges(
         if border is not None:
             quantizer.set_border(border.lowest, border.highest)
         if name not in graph:
-            check_exponent(float(np.max(quantizer.exponents())), layer.name)
+            check_exponent(float(keras.ops.max(quantizer.exponents())), layer.name)
 
 
 def _borders(graph: Graph, values: Mapping[str, QuantizedValue]) -> dict[int, Border]:

@@ -86,7 +86,8 @@ class WeightQuantizer(Quantizer):
         """Moving mode: the largest magnitude of each channel of a kernel (..., c) still fits."""
         largest = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1)))
         wished = ops.stop_gradient(largest) / float(self.qmax * area)
-        self.raw_gain.assign(ops.where(largest > 0, wished, self.raw_gain))
+        present = ops.convert_to_tensor(self.raw_gain)  # JAX traces no variables
+        self.raw_gain.assign(ops.where(largest > 0, wished, present))
 
     def call(self, kernel: Tensor) -> Tensor:
         """The kernel on its grid, as values."""

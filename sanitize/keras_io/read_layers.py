@@ -181,8 +181,8 @@ _ONE_TENSOR: Mapping[type, Entry] = {
     layers.Normalization: _normalization,
     layers.Lambda: _lambda,
 }
-#: Layers that do nothing at inference; which there are depends on the version of Keras.
-_NOTHING_AT_INFERENCE = (
+#: Names of layers that do nothing at inference; which there are depends on the version of Keras.
+_NOTHING = (
     "ActivityRegularization",
     "AlphaDropout",
     "AugMix",
@@ -221,13 +221,12 @@ _APPLICATIONS: Mapping[str, Entry] = {
     "StochasticDepth": _single(_identity),
     "CustomScaleLayer": _custom_scale,
 }
+NOTHING_AT_INFERENCE: tuple[type, ...] = tuple(
+    getattr(layers, name) for name in _NOTHING if hasattr(layers, name)
+)
 LAYERS: Mapping[type, Entry] = {
     **{kind: _single(entry) for kind, entry in _ONE_TENSOR.items()},
-    **{
-        getattr(layers, name): _single(_identity)
-        for name in _NOTHING_AT_INFERENCE
-        if hasattr(layers, name)
-    },
+    **dict.fromkeys(NOTHING_AT_INFERENCE, _single(_identity)),
     layers.Add: _merge("add"),
     layers.Subtract: _merge("subtract"),
     layers.Multiply: _merge("multiply"),

@@ -9,6 +9,7 @@ import keras
 from .call import Call, Entry, Slot
 from .read_layers import layer_entry
 from .read_operations import OPERATIONS
+from .read_steps import read_steps
 
 
 def read_understood(call: Call) -> bool:
@@ -27,6 +28,8 @@ def read_understood(call: Call) -> bool:
         if value is not None and value is not False:
             given = "a tensor" if isinstance(value, Slot) else value
             return call.refuse(f"it is called with {keyword}={given}")
+    if isinstance(operation, keras.layers.TimeDistributed):
+        return read_steps(call)
     entry = layer_entry(operation)
     return entry is not None and _read_channels_last(call, entry)
 

@@ -99,9 +99,7 @@ def input_shapes(
 
 
 def _declared(declared: OnnxInput) -> tuple[int | None, ...]:
-    return tuple(
-        size if isinstance(size, int) and size > 0 else None for size in declared.sizes
-    )
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in declared.sizes)
 
 
 def _fits(sizes: Sequence[int | str | None], numbers: Sequence[int]) -> bool:

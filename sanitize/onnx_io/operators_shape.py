@@ -90,9 +90,7 @@ def _in_rows(
     return None
 
 
-def _resolved(
-    numbers: Sequence[int], concrete: Sequence[int], keep_zero: bool
-) -> list[int] | None:
+def _resolved(numbers: Sequence[int], concrete: Sequence[int], keep_zero: bool) -> list[int] | None:
     """A shape with its 0 (as before) and -1 (the rest) worked out; None where it does not fit."""
     result = list(numbers)
     for index, number in enumerate(result):
