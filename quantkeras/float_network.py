@@ -14,7 +14,7 @@ import keras
 from sanitize.former_names import former_names
 from sanitize.graph import Graph, Node
 from sanitize.keras_io.keras_graph import is_graph_model
-from sanitize.keras_io.read import read_model
+from sanitize.keras_io.read import READ, read_model
 from sanitize.log import LogEntry
 
 from .calibration.batches import InputSpec
@@ -38,9 +38,10 @@ class FloatNetwork:
     graph: as it was read, before any rewriting. layers: the user's layers or ONNX nodes, name ->
     type, in order and without inputs. inputs: what samples have to be. names: what the user calls
     an input -> its name in the graph. onnx: how the graph relates to the ONNX model, where it comes
-    from one. conversions: what reading made of layers that are Python functions. objects: the
-    layers themselves, of a Keras model. outputs: what the user calls the outputs, in order. former:
-    layers that a Keras model lost when sanitize or equalize made it -> those that compute them.
+    from one. conversions: what reading made of layers that are Python functions, or of integer
+    products. objects: the layers themselves, of a Keras model. outputs: what the user calls the
+    outputs, in order. former: layers that a Keras model lost when sanitize or equalize made it ->
+    those that compute them.
     """
 
     graph: Graph
@@ -238,4 +239,20 @@ def onnx_network(model: Any, **options: Any) -> FloatNetwork:
         # Samples that the ONNX model counts along another axis come along the first.
         inputs.append(InputSpec(port.value, shape, None if port.order[0] else port.order))
     outputs = tuple(port.name for port in imported.outputs)
-    return FloatNetwork(graph, layers, tuple(inputs), names, imported, outputs=outputs)
+    return FloatNetwork(
+        graph,
+        layers,
+        tuple(inputs),
+        names,
+        imported,
+        conversions=tuple(map(_read_as_float, imported.products)),
+        outputs=outputs,
+    )
+
+
+def _read_as_float(name: str) -> LogEntry:
+    sentence = (
+        f"'{name}', whose input the ONNX model quantizes with steps of each batch, is read as the"
+        " float product that it rounds"
+    )
+    return LogEntry(READ, (name,), (name,), "fired", sentence, name, "dynamic int8 -> float")

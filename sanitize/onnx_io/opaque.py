@@ -186,7 +186,8 @@ def _output_shapes(
             raise error_at(
                 node,
                 f"is not understood, and its output of shape {sizes[0]} does not hold one row per"
-                " sample. Cut it off, or export the model for inference",
+                " sample, so that samples depend on each other. Cut it off, or export the model for"
+                " inference",
             )
         shapes.append((*sizes[0][:axis], *sizes[0][axis + 1 :]))
         dtypes.append(versions[0][1])

@@ -20,6 +20,7 @@ from ..graph import Graph
 from ..node import Node
 from ..onnx_errors import OnnxError
 from .custom import CustomMatch, apply_custom, find_custom
+from .dynamic import float_form
 from .entrance import OpenShapes, input_orders, input_shapes, with_batch_axes
 from .fold import FREE_BATCH, Known, check_not_random, fold_constants, fold_known
 from .functions import Spelled, find_functions
@@ -63,6 +64,7 @@ class OnnxImport:
     """What reading an ONNX model gives: the graph, and what its inputs and outputs are in ONNX.
 
     nodes: the ONNX nodes that data flow through, in order; those that compute constants are none.
+    products: names of the dynamic integer products that are read as float ones.
     """
 
     graph: Graph
@@ -70,6 +72,7 @@ class OnnxImport:
     outputs: tuple[Port, ...]
     opset: int
     nodes: tuple[OnnxNode, ...]
+    products: tuple[str, ...] = ()
 
 
 def read_onnx(
@@ -100,12 +103,14 @@ def import_onnx(
     The first axis of every input counts samples and may have any size, whatever the model says, or
     the one whose size is called "batch", "N" or the like, or which recurrent layers take for it; in
     between and in outputs it may be another one. It is the first of the graph's value.
+    Products of activations that are quantized as they come are read as float ones: see ``dynamic``.
     A node that the graph has no kind for becomes ``opaque``; it can be evaluated but not written as
     a Keras model. Raises OnnxError, naming the node, for what cannot be read: see ``load_model``.
     """
     if layout not in ("channels_last", "as_is"):
         raise ValueError(f"layout is 'channels_last' or 'as_is', not {layout!r}")
-    graph = OnnxGraph(load_model(model))
+    form = float_form(load_model(model))
+    graph = OnnxGraph(form.model)
     if not graph.inputs:
         raise OnnxError(f"the model '{graph.name}' has no inputs")
     fold_constants(graph)
@@ -129,7 +134,7 @@ def import_onnx(
         for node in graph.nodes
         if any(name and not isinstance(r.values.get(name), Known) for name in node.outputs)
     )
-    return OnnxImport(built, tuple(inputs), tuple(outputs), graph.opset, flowing)
+    return OnnxImport(built, tuple(inputs), tuple(outputs), graph.opset, flowing, form.products)
 
 
 def _read_inputs(
