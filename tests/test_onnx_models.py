@@ -220,3 +220,26 @@ def test_small_outputs_are_still_checked() -> None:
     network, imported = quantkeras.from_onnx(proto), import_onnx(proto)
     network.layers[1].bias.assign([-4.99])
     assert difference_to_onnx(network, imported, proto) > 1e-3
+
+
+def test_networks_that_enlarge_roundings_are_judged_by_them() -> None:
+    constants = {"w": weights(64, 64) * 300, "v": weights(64, 4) * 300, "k": weights(4, 2)}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "r"), node("MatMul", "r v", "z"),
+             node("Sin", "z", "s"), node("MatMul", "s k", "y")]  # fmt: skip
+    proto = model(nodes, {"x": ("n", 64)}, constants)
+    network, imported = quantkeras.from_onnx(proto), import_onnx(proto)
+    assert difference_to_onnx(network, imported, proto) > 1e-2
+
+
+def test_large_networks_are_compared_on_one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    monkeypatch.setattr(
+        quantkeras.onnx_models,
+        "run_batch",
+        lambda network, arrays, **options: counts.append(len(arrays[0])) or [network(arrays[0])],
+    )
+    for length in (16, 2**20):
+        nodes = [node("Conv", "x w", "c"), node("GlobalAveragePool", "c", "y")]
+        proto = model(nodes, {"x": ("n", 1, 1, length)}, {"w": weights(8, 1, 1, 1)})
+        quantkeras.from_onnx(proto)
+    assert counts == [2, 1]

@@ -50,10 +50,11 @@ def float_form(model: onnx.ModelProto) -> FloatForm:
             output = product.output[0]
             kernel = f"{output}/kernel"
             constants.append(onnx.numpy_helper.from_array(view.kernel(product), kernel))
-            made[output] = onnx.helper.make_node(
-                _PRODUCTS[product.op_type], [quantizer.input[0], kernel], [output], product.name
-            )
-            made[output].attribute.extend(product.attribute)
+            operator = _PRODUCTS[product.op_type]
+            inputs = [quantizer.input[0], kernel]
+            floats = onnx.helper.make_node(operator, inputs, [output], product.name)
+            floats.attribute.extend(product.attribute)
+            made[output] = floats
             (cast,) = view.readers(output)
             made[cast.output[0]] = onnx.helper.make_node(
                 "Identity", cast.input, cast.output, cast.name
