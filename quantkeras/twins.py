@@ -108,7 +108,16 @@ def run_batch(
     structure = keras.tree.pack_sequence_as(model.input, list(batch))
     found = model.predict_on_batch(structure) if compiled else model(structure, training=False)
     outputs = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(found)]
-    return [output[: len(batch[0])] for output in outputs]
+    # Not cut to the samples: a value may have several rows for each of them.
+    count = _replicas(model) if compiled else 1
+    return [output[: len(output) // count] for output in outputs] if count > 1 else outputs
+
+
+def _replicas(model: keras.Model) -> int:
+    """In how many places TensorFlow computes a model at once."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return int(model.distribute_strategy.num_replicas_in_sync)
 
 
 def compiled_step(model: keras.Model) -> Callable[[Sequence[npt.NDArray[Any]]], list[Any]]:
@@ -118,8 +127,7 @@ def compiled_step(model: keras.Model) -> Callable[[Sequence[npt.NDArray[Any]]], 
     the user of too many. A view that lives for one pass over samples is traced once, by itself,
     and not counted.
     """
-    tensorflow = keras.backend.backend() == "tensorflow"
-    if not tensorflow or model.distribute_strategy.num_replicas_in_sync > 1:
+    if keras.backend.backend() != "tensorflow" or _replicas(model) > 1:
         return lambda batch: run_batch(model, batch)
     import tensorflow as tf
 
