@@ -48,7 +48,7 @@ class FunctionStage:
         quantizer = self.table_quantizer
         if self.function.is_prelu:
             integers = np.arange(quantizer.qmin, quantizer.qmax + 1, dtype=np.float32)[:, None]
-            x = integers * ops.stop_gradient(numbers.rescaled_lsb)
+            x = ops.convert_to_tensor(integers) * ops.stop_gradient(numbers.rescaled_lsb)
             return prelu(x, self.alpha) * self.output_quantizer.ratio
         rows = self.function.rows(quantizer.bits, quantizer.signed)
         return self._present_row(rows.values)

@@ -91,7 +91,7 @@ class SoftRounding(keras.layers.Layer):
         shares = self.shares()
         distance = ops.abs(2.0 * shares - 1.0)
         self.add_loss(self.decision * ops.mean(1.0 - ops.power(distance, self.sharpness)))
-        return self.layer.soft_call(inputs, self.base + shares)
+        return self.layer.soft_call(inputs, ops.convert_to_tensor(self.base) + shares)
 
     def compute_output_spec(self, inputs: Any) -> Any:
         shape = self.layer.compute_output_shape(inputs.shape)

@@ -89,8 +89,8 @@ def copy_folded(live: keras.Model, folded: keras.Model) -> None:
     _copy_weights(live, folded)
     for layer in live_layers(live):
         plain = folded.get_layer(layer.name)
-        plain.kernel.assign(layer.kernel_shaped(layer.flat_kernel()))
-        plain.bias.assign(layer.folded_bias())
+        plain.kernel.assign(_own(layer.kernel_shaped(layer.flat_kernel())))
+        plain.bias.assign(_own(layer.folded_bias()))
     choose_carriers(layers_of(folded))
     forget_compiled(folded)
 
@@ -127,7 +127,12 @@ def _copy_weights(source: keras.Model, target: keras.Model) -> None:
     for layer in target.layers:
         pairs = zip(_plain(source.get_layer(layer.name)), _plain(layer), strict=True)
         for given, variable in pairs:
-            variable.assign(given)
+            variable.assign(_own(given))
+
+
+def _own(values: Any) -> NDArray[Any]:
+    """A copy: variables of JAX would share one array, which ``fit`` gives up."""
+    return np.array(ops.convert_to_numpy(values))
 
 
 def _plain(layer: Any) -> list[Any]:

@@ -48,10 +48,17 @@ class FreezeRanges(keras.callbacks.Callback):
 
     While ranges move, weights see other grids with each step; some epochs with fixed ones let them
     settle, and keep the formats that the user has seen. at_epoch: counted from 0.
+
+    Raises QuantizationError on JAX, where what is trainable is fixed for a whole ``fit``.
     """
 
     def __init__(self, at_epoch: int) -> None:
         super().__init__()
+        if keras.backend.backend() == "jax":
+            raise QuantizationError(
+                "FreezeRanges changes what is trainable within one fit, which Keras cannot do on "
+                "JAX: call fit, then set_ranges(model, 'frozen'), compile, and fit again"
+            )
         self.at_epoch = at_epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
