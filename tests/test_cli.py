@@ -297,6 +297,7 @@ print(status, [name for name in ("keras", "tensorflow", "h5py", "onnx") if name 
     assert result.stdout.splitlines()[-1] == "0 []", result.stderr
 
 
+@pytest.mark.slow
 def test_as_a_module_in_a_process_of_its_own(made, tmp_path):
     result = run_python("-m", "quantkeras", "summary", "-m", tmp_path / "absent.h5")
     assert (result.returncode, result.stdout) == (2, "")

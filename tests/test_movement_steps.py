@@ -102,6 +102,7 @@ def test_formats_per_channel_move_exactly(moving):
             assert np.unique(layer.output_format.frac).size > 1, layer.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_formats_per_channel_that_move_are_saved(moving, suffix, tmp_path):
     with warnings.catch_warnings():

@@ -91,6 +91,7 @@ def test_samples_of_another_shape_are_told_both_layouts() -> None:
         quantize(from_onnx(NET), samples=np.zeros((4, 3, 6, 5), np.float32))
 
 
+@pytest.mark.slow
 def test_a_quantized_onnx_model_learns_with_fit() -> None:
     quantized = quantize(
         NET, QuantizationParams(weight_bits=4), random_arrays(NET, 32)["x"], as_onnx=False

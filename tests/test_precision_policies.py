@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 import quantkeras as qk
 
@@ -82,7 +83,7 @@ def test_a_model_of_the_policy_is_exact(policy: str) -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", *slow("bfloat16")])
 def test_inputs_of_half_precision_become_float32(dtype: str) -> None:
     found = qk.quantize(network(dtype), samples=X)
     assert found.inputs[0].dtype == "float32"
@@ -108,6 +109,7 @@ def test_a_float_model_of_bfloat16_is_exported_in_float32() -> None:
     np.testing.assert_allclose(result, np.asarray(model(X)).astype(np.float32), atol=0.02)
 
 
+@pytest.mark.slow
 def test_training_under_a_policy(policy: str, model: keras.Model) -> None:
     found = qk.quantize(model, samples=X)
     live = qk.live_batchnorm(found, X)

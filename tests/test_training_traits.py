@@ -82,6 +82,7 @@ def test_what_was_folded_is_named_when_training_begins() -> None:
     assert "trainable=False of 'conv', kernel_regularizer of 'conv'" in told
 
 
+@pytest.mark.slow
 def test_untrained_networks_with_frozen_ranges_hint_at_others() -> None:
     quantized = qk.quantize(network(biases=False), samples=X)
     with pytest.warns(TrainingWarning, match="looks untrained.*set_ranges"):

@@ -102,6 +102,7 @@ def test_functional_with_a_backbone_called_for_inference(augmentation):
     assert_exact(keras.Model(quantized.input, end), IMAGES[:2].astype(np.float32), graph=False)
 
 
+@pytest.mark.slow
 def test_two_pictures_through_one_backbone():
     keras.utils.set_random_seed(2)
     base = backbone("avg")

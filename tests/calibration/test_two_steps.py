@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 import quantkeras as qk
 from quantkeras.errors import QuantizationLossWarning
@@ -68,7 +69,7 @@ def assert_same_program(one: qk.Program, other: qk.Program, samples: np.ndarray)
 
 
 @pytest.mark.filterwarnings(NO_SAMPLES)
-@pytest.mark.parametrize("kind", ["uint8", "float32", "features", "unlike", "maps"])
+@pytest.mark.parametrize("kind", ["unlike", *slow("uint8", "float32", "features", "maps")])
 def test_two_steps_give_what_one_gives(kind, pixels, features, tmp_path) -> None:
     model = pixels_network() if kind in ("uint8", "float32") else table_network()
     samples = pixels.astype(kind) if kind in ("uint8", "float32") else features

@@ -48,6 +48,7 @@ def each_part_is_exact(quantized, samples, count):
     return programs
 
 
+@pytest.mark.slow
 def test_residuals_around_float_layers_read_moved_integers(samples):
     """One network for all movements: each has a float layer, and a sum around it, of its own."""
     image = keras.Input((6, 6, 3))

@@ -32,7 +32,6 @@ FAMILIES = {
     "InceptionResNetV2": {"input_shape": (75, 75, 3)},
     "NASNetMobile": {},
 }
-FAST = {"MobileNet"}
 
 
 def sanitize_error(before: Graph, after: Graph, x: np.ndarray) -> float:
@@ -44,10 +43,8 @@ def sanitize_error(before: Graph, after: Graph, x: np.ndarray) -> float:
     return float(largest_differences(*logits).max())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_application_becomes_integers(name):
     keras.utils.set_random_seed(0)
     arguments = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, **FAMILIES[name]}

@@ -5,6 +5,7 @@ And what the quantized model means without rounding is still the float model.
 
 import keras
 import numpy as np
+import pytest
 from exactness import as_numpy, assert_exact, without_tail
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +79,7 @@ def test_a_list_feeds_the_program_in_the_order_of_the_model():
 def test_random_networks_eagerly():
     with mostly_quantized() as attempts:
 
-        @examples(8, 40)
+        @examples(4, 40)
         @given(networks(), PARAMS)
         def run(network, params):
             check(attempts, network, params, graph=False)
@@ -86,6 +87,7 @@ def test_random_networks_eagerly():
         run()
 
 
+@pytest.mark.slow
 def test_random_networks_in_graph():
     with mostly_quantized() as attempts:
 

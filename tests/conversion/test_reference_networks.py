@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import assert_exact, flat_predictions
+from parameters import slow
 
 from quantkeras.api import quantize
 from quantkeras.conversion import convert
@@ -57,7 +58,7 @@ def test_reference_networks(name, shared_dir):
     check(model, images(model))
 
 
-@pytest.mark.parametrize("name", ["mlp", "autoencoder"])
+@pytest.mark.parametrize("name", ["mlp", *slow("autoencoder")])
 def test_small_zoo_networks(name):
     model = importlib.import_module(f"model_zoo.{name}").build(**ZOO[name])
     check(model, images(model))

@@ -72,6 +72,7 @@ def test_random_samples_fill_the_range_and_are_the_same_each_time(quantized, pro
     assert str(verify(quantized, program, num_samples=10)) == str(report)
 
 
+@pytest.mark.slow
 def test_float_inputs_by_name_a_shared_layer_and_outputs_by_name():
     keras.utils.set_random_seed(2)
     a, b = keras.Input((5, 5, 3), name="a"), keras.Input((5, 5, 3), name="b")

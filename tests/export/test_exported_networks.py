@@ -17,6 +17,7 @@ from onnx_running import (
     products_saturate,
     run_onnx,
 )
+from parameters import slow
 from random_networks import WIDTHS, Network, mostly_quantized, networks
 from strategies import examples
 from value_running import assert_layers_within_one
@@ -38,7 +39,7 @@ def fed(program: Program, model: Any, samples: list[np.ndarray]) -> dict[str, np
 def test_random_networks() -> None:
     with mostly_quantized() as attempts:
 
-        @examples(6, 150)
+        @examples(3, 150)
         @given(networks(), PARAMS)
         def run(network: Network, params: QuantizationParams) -> None:
             _, quantized, samples = attempts.quantize(network, params)
@@ -49,6 +50,7 @@ def test_random_networks() -> None:
         run()
 
 
+@pytest.mark.slow
 def test_random_models_with_their_tails() -> None:
     """With its float tail, an exported model gives what the Keras model gives."""
     with mostly_quantized() as attempts:
@@ -81,7 +83,7 @@ def test_other_forms_of_random_networks() -> None:
     )
     with mostly_quantized() as attempts:
 
-        @examples(5, 100)
+        @examples(3, 100)
         @given(networks(), params_drawn)
         def run(network: Network, params: QuantizationParams) -> None:
             _, quantized, samples = attempts.quantize(network, params)
@@ -117,13 +119,16 @@ def images(count: int) -> np.ndarray:
     return cifar10_demo()[1][0][:count]
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "level", ["ENABLE_ALL", *slow("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED")]
+)
 def test_resnet8_is_exact_at_every_optimisation_level(level: str) -> None:
     program = convert(quantized_resnet8())
     (entry,) = program.inputs
     assert_equals_program(program, {entry.name: images(16)}, (level,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 def test_resnet8_on_bytes_gives_what_the_model_predicts(layout: str) -> None:
     model = quantized_resnet8()
@@ -137,6 +142,7 @@ def test_resnet8_on_bytes_gives_what_the_model_predicts(layout: str) -> None:
     assert [output.name for output in exported.graph.output] == ["classifier_softmax"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 @pytest.mark.parametrize("per_tensor", [False, True])
 def test_other_forms_agree_on_the_class(form: str, per_tensor: bool) -> None:

@@ -4,17 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parameters import slow
 
 from quantkeras import convert, coverage, load_model, quantize, verify
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "keras2"
 NETWORKS = (
-    pytest.param("convolutions", marks=pytest.mark.slow),
-    pytest.param("hard_swish", marks=pytest.mark.slow),
-    "movement_functions",
-    pytest.param("pieces", marks=pytest.mark.slow),
     "residual_functions",
-    "transfer_learning",
+    *slow("convolutions", "hard_swish", "movement_functions", "pieces", "transfer_learning"),
 )
 
 

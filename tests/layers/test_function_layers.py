@@ -45,6 +45,7 @@ class FunctionCase(LayerHarness):
 
 
 class TestSilu(FunctionCase):
+    variant = True
     eager_training = False
     layer = QuantizedActivation
     function = {"function": "silu"}
@@ -52,6 +53,7 @@ class TestSilu(FunctionCase):
 
 
 class TestSigmoidOfUnsigned(FunctionCase):
+    variant = True
     layer = QuantizedActivation
     function = {"function": "sigmoid"}
     signed_inputs = (False,)
@@ -79,6 +81,7 @@ class TestConv2DSilu(FunctionCase):
 
 
 class TestConv2DPreluMaxPool(FunctionCase):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 4,
@@ -89,6 +92,7 @@ class TestConv2DPreluMaxPool(FunctionCase):
 
 
 class TestConv2DTanhAveragePool(FunctionCase):
+    variant = True
     layer = QuantizedConv2D
     arguments = {"filters": 3, "kernel_size": 2, "pool": Pool("global_average")}
     function = {"function": "tanh"}
@@ -96,6 +100,7 @@ class TestConv2DTanhAveragePool(FunctionCase):
 
 
 class TestConv2DTransposeGelu(FunctionCase):
+    variant = True
     layer = QuantizedConv2DTranspose
     arguments = {"filters": 3, "kernel_size": 2, "strides": 2}
     function = {"function": "gelu", "approximate": False}
@@ -103,12 +108,14 @@ class TestConv2DTransposeGelu(FunctionCase):
 
 
 class TestDepthwiseHardSilu(FunctionCase):
+    variant = True
     layer = QuantizedDepthwiseConv2D
     arguments = {"kernel_size": 3, "strides": 2, "padding": "same"}
     function = {"function": "hard_silu"}
 
 
 class TestDenseSoftplus(FunctionCase):
+    variant = True
     layer = QuantizedDense
     arguments = {"units": 5}
     shapes = ((9,),)
@@ -117,18 +124,21 @@ class TestDenseSoftplus(FunctionCase):
 
 
 class TestAddLeaky(FunctionCase):
+    variant = True
     layer = QuantizedAdd
     shapes = (MAP, MAP)
     function = {"function": "leaky_relu", "negative_slope": 0.2}
 
 
 class TestMultiplyTanh(FunctionCase):
+    variant = True
     layer = QuantizedMultiply
     shapes = (MAP, (1, 1, 3))
     function = {"function": "tanh"}
 
 
 class TestConcatenatePrelu(FunctionCase):
+    variant = True
     layer = QuantizedConcatenate
     shapes = ((4, 5, 2), (4, 5, 3))
     signed_inputs = (True, False)
@@ -138,6 +148,7 @@ class TestConcatenatePrelu(FunctionCase):
 class TestReLUSqrt(FunctionCase):
     """A function whose slope is infinite at zero, and has no value below."""
 
+    variant = True
     layer = QuantizedReLU
     arguments = {"max_value": 3.0}
     function = {"function": "power", "exponent": 0.5}
@@ -147,6 +158,7 @@ class TestReLUSqrt(FunctionCase):
 
 
 class TestAveragePoolingElu(FunctionCase):
+    variant = True
     layer = QuantizedAveragePooling2D
     arguments = {"pool_size": 3, "strides": 2, "padding": "same"}
     function = {"function": "elu", "alpha": 1.0}
@@ -154,6 +166,7 @@ class TestAveragePoolingElu(FunctionCase):
 
 
 class TestGlobalAveragePoolingSigmoid(FunctionCase):
+    variant = True
     layer = QuantizedGlobalAveragePooling2D
     function = {"function": "hard_sigmoid"}
     rectified = True
@@ -211,6 +224,7 @@ def test_every_function_is_exact():
         assert np.ptp(integers) > 1, name
 
 
+@pytest.mark.slow
 def test_every_function_is_saved_and_loaded(tmp_path):
     model, arrays = every_function()
     save(model, tmp_path / "net.keras")

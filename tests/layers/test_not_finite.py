@@ -30,6 +30,7 @@ def network(size: float = 1.0) -> keras.Model:
     return keras.Model(inputs, layers.Dense(2, name="b")(x))
 
 
+@pytest.mark.slow
 def test_learning_ranges_of_tiny_weights(samples) -> None:
     params = qk.QuantizationParams(ranges="learned")
     quantized = qk.quantize(network(1e-28), params, samples=samples)

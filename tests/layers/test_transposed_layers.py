@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from exactness import as_numpy, assert_exact
 from harness import LayerHarness, case_of, side_by_side
+from parameters import slow
 
 from quantkeras.layers import QuantizedConv2DTranspose, QuantizedDepthwiseConv2DTranspose
 from quantkeras.numerics.windows import Pool, Window
@@ -21,6 +22,7 @@ class TestConv2DTranspose(LayerHarness):
 
 
 class TestConv2DTransposeReLUMaxPool(LayerHarness):
+    variant = True
     layer = QuantizedConv2DTranspose
     arguments = {
         "filters": 3,
@@ -36,6 +38,7 @@ class TestConv2DTransposeReLUMaxPool(LayerHarness):
 
 
 class TestConv2DTransposeAverage(LayerHarness):
+    variant = True
     layer = QuantizedConv2DTranspose
     arguments = {
         "filters": 3,
@@ -51,6 +54,7 @@ class TestConv2DTransposeAverage(LayerHarness):
 
 
 class TestConv2DTransposeAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedConv2DTranspose
     arguments = {"filters": 2, "kernel_size": 2, "strides": 2, "use_bias": False}
     shapes = ((3, 4, 3),)
@@ -66,6 +70,7 @@ class TestDepthwiseConv2DTranspose(LayerHarness):
 
 
 class TestDepthwiseConv2DTransposeReLU(LayerHarness):
+    variant = True
     layer = QuantizedDepthwiseConv2DTranspose
     arguments = {"kernel_size": (1, 4), "strides": (2, 3), "relu": True, "use_bias": False}
     shapes = ((3, 4, 2),)
@@ -93,7 +98,7 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("depthwise", [False, True], ids=["full", "depthwise"])
+@pytest.mark.parametrize("depthwise", [False, *slow(True)])
 def test_geometries_mean_what_the_stock_layers_compute_and_are_exact(depthwise):
     """Each a branch of one model."""
     kind = QuantizedDepthwiseConv2DTranspose if depthwise else QuantizedConv2DTranspose

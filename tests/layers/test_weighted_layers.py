@@ -18,6 +18,7 @@ class TestConv2D(LayerHarness):
 
 
 class TestConv2DReLU(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {"filters": 4, "kernel_size": (1, 3), "relu": True, "use_bias": False}
     rectified = True
@@ -25,6 +26,7 @@ class TestConv2DReLU(LayerHarness):
 
 
 class TestConv2DGroupsStrided(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 6,
@@ -37,12 +39,14 @@ class TestConv2DGroupsStrided(LayerHarness):
 
 
 class TestConv2DDilated(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {"filters": 3, "kernel_size": (2, 3), "dilation_rate": (3, 2), "padding": "same"}
     shapes = ((8, 7, 2),)
 
 
 class TestConv2DExplicitPadding(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 3,
@@ -64,6 +68,7 @@ class TestConv2DPadValue(LayerHarness):
 
 
 class TestConv2DPadValueExplicit(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 3,
@@ -86,6 +91,7 @@ class TestConv2DMaxPoolClip(LayerHarness):
 
 
 class TestConv2DMaxPoolExplicit(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 3,
@@ -95,6 +101,7 @@ class TestConv2DMaxPoolExplicit(LayerHarness):
 
 
 class TestConv2DAveragePool(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 4,
@@ -107,6 +114,7 @@ class TestConv2DAveragePool(LayerHarness):
 
 
 class TestConv2DGlobalAverage(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {"filters": 4, "kernel_size": 2, "relu": True, "pool": Pool("global_average")}
     rectified = True
@@ -120,6 +128,7 @@ class TestConv2DAccumulator(LayerHarness):
 
 
 class TestConv2DAccumulatorAverage(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {"filters": 4, "kernel_size": 2, "pool": Pool("global_average", keepdims=True)}
     accumulator = True
@@ -133,6 +142,7 @@ class TestDepthwiseConv2D(LayerHarness):
 
 
 class TestDepthwiseUnequalStrides(LayerHarness):
+    variant = True
     layer = QuantizedDepthwiseConv2D
     arguments = {"kernel_size": (3, 2), "padding": "same", "strides": (1, 2), "relu": True}
     rectified = True
@@ -140,6 +150,7 @@ class TestDepthwiseUnequalStrides(LayerHarness):
 
 
 class TestDepthwisePadValue(LayerHarness):
+    variant = True
     layer = QuantizedDepthwiseConv2D
     arguments = {
         "kernel_size": 3,
@@ -151,6 +162,7 @@ class TestDepthwisePadValue(LayerHarness):
 
 
 class TestDepthwiseDilatedAverage(LayerHarness):
+    variant = True
     layer = QuantizedDepthwiseConv2D
     arguments = {
         "kernel_size": 2,
@@ -164,6 +176,7 @@ class TestDepthwiseDilatedAverage(LayerHarness):
 
 
 class TestDepthwiseAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedDepthwiseConv2D
     arguments = {"kernel_size": 2, "depth_multiplier": 2}
     accumulator = True
@@ -177,6 +190,7 @@ class TestDense(LayerHarness):
 
 
 class TestDenseOnSequences(LayerHarness):
+    variant = True
     eager_training = False
     layer = QuantizedDense
     arguments = {"units": 4, "relu": True, "max_value": 1.2}
@@ -185,12 +199,14 @@ class TestDenseOnSequences(LayerHarness):
 
 
 class TestDenseOnMaps(LayerHarness):
+    variant = True
     layer = QuantizedDense
     arguments = {"units": 4, "use_bias": False}
     shapes = ((3, 4, 5),)
 
 
 class TestDenseAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedDense
     arguments = {"units": 3}
     shapes = ((9,),)

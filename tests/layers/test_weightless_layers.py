@@ -22,6 +22,7 @@ class TestAdd(LayerHarness):
 
 
 class TestAddThreeMixed(LayerHarness):
+    variant = True
     eager_training = False
     layer = QuantizedAdd
     arguments = {"relu": True}
@@ -32,6 +33,7 @@ class TestAddThreeMixed(LayerHarness):
 
 
 class TestAddClipAverage(LayerHarness):
+    variant = True
     layer = QuantizedAdd
     arguments = {"relu": True, "max_value": 1.5, "pool": Pool("global_average")}
     shapes = (MAP, MAP)
@@ -39,12 +41,14 @@ class TestAddClipAverage(LayerHarness):
 
 
 class TestAddMaxPool(LayerHarness):
+    variant = True
     layer = QuantizedAdd
     arguments = {"pool": Pool("max", Window((2, 2), (2, 1), "same"))}
     shapes = (MAP, MAP)
 
 
 class TestAddAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedAdd
     shapes = ((4,), (4,))
     accumulator = True
@@ -57,6 +61,7 @@ class TestConcatenate(LayerHarness):
 
 
 class TestConcatenateMixed(LayerHarness):
+    variant = True
     layer = QuantizedConcatenate
     arguments = {"axis": 2}
     shapes = ((3, 2, 3), (3, 4, 3), (3, 1, 3))
@@ -65,6 +70,7 @@ class TestConcatenateMixed(LayerHarness):
 
 
 class TestConcatenateVectors(LayerHarness):
+    variant = True
     layer = QuantizedConcatenate
     arguments = {"relu": True}
     shapes = ((4,), (2,))
@@ -72,6 +78,7 @@ class TestConcatenateVectors(LayerHarness):
 
 
 class TestConcatenateAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedConcatenate
     shapes = ((2, 2, 2), (2, 2, 1))
     accumulator = True
@@ -83,12 +90,14 @@ class TestReLU(LayerHarness):
 
 
 class TestReLUClipAverage(LayerHarness):
+    variant = True
     layer = QuantizedReLU
     arguments = {"max_value": 0.8, "pool": Pool("average", Window((2, 3), (2, 2)))}
     rectified = True
 
 
 class TestReLUAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedReLU
     arguments = {"max_value": 0.8}
     rectified = True
@@ -102,6 +111,7 @@ class TestGlobalAveragePooling(LayerHarness):
 
 
 class TestGlobalAveragePoolingAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedGlobalAveragePooling2D
     accumulator = True
     tolerance = 1e-2

@@ -56,6 +56,7 @@ def test_learning_rate_rises_and_falls():
     assert rates[30] == pytest.approx(0.1) and rates[50] == pytest.approx(0.0, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_command_line_trains_saves_goes_on_and_evaluates(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 10, 512).astype(np.uint8)

@@ -70,6 +70,7 @@ def test_the_result_is_integers_times_steps(rounded):
         assert np.abs(integers).max() <= layer.weight_quantizer.qmax
 
 
+@pytest.mark.slow
 def test_it_survives_saving_and_can_be_trained(rounded, tmp_path):
     quantized = rounded[1]
     wanted = as_numpy(quantized(X))
@@ -108,6 +109,7 @@ def test_blocks_are_cut_where_one_value_is_alive():
     assert found == [1, 2, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_blocks_are_reconstructed_and_never_get_worse():
     model = network()
     quantized = quantize(model, LOW, X)
@@ -134,6 +136,7 @@ def test_several_inputs_and_outputs_and_shared_layers(rng):
     assert_exact(quantized, [samples["a"], samples["b"]], graph=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*stay float")
 def test_layers_that_stay_float_are_passed():
     model = network()

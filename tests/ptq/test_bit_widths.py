@@ -30,6 +30,7 @@ def weight_bytes(model, params):
     return program_costs(convert(quantize(model, params, X))).weight_bytes
 
 
+@pytest.mark.slow
 def test_a_share_of_the_size(model, capsys):
     full = weight_bytes(model, QuantizationParams())
     previous = None
@@ -61,6 +62,7 @@ def test_a_budget_that_cannot_be(model):
         mixed_precision(model, X, 0.5, widths=())
 
 
+@pytest.mark.slow
 def test_accuracy_raises_bits_until_it_is_kept(model):
     score = agreement(model, X)
     drops = {}
@@ -71,6 +73,7 @@ def test_accuracy_raises_bits_until_it_is_kept(model):
     assert drops[40.0] < drops[2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*stay float")
 def test_layers_stay_float_where_no_width_is_enough(model):
     score = agreement(model, X)

@@ -63,6 +63,7 @@ class Watch(keras.callbacks.Callback):
 # -- bits ---
 
 
+@pytest.mark.slow
 def test_progressive_bits_go_down_to_what_the_model_has():
     model = student(teacher())
     watch = Watch(lambda m: (m.get_layer("second").weight_quantizer.bits,
@@ -80,6 +81,7 @@ def test_a_training_that_ends_early_leaves_the_bits_of_the_model():
     assert_exact(model, X, graph=False)
 
 
+@pytest.mark.slow
 def test_bits_change_what_is_computed_in_the_compiled_step():
     """The step is compiled anew: with 8 bits the loss is that of 8 bits."""
     losses = {}
@@ -93,6 +95,7 @@ def test_bits_change_what_is_computed_in_the_compiled_step():
 # -- ranges ---
 
 
+@pytest.mark.slow
 def test_frozen_ranges_stay_and_weights_go_on():
     model = set_ranges(student(teacher()), "learned")
     ranges = Watch(lambda m: np.array(m.get_layer("first").output_quantizer.log2_range))
@@ -115,6 +118,7 @@ def distance_from_grid(model: keras.Model) -> float:
     return float(np.abs(kernel - np.clip(np.round(kernel), -limit, limit)).mean())
 
 
+@pytest.mark.slow
 def test_damping_draws_weights_to_their_integers():
     plain, damped = student(teacher()), student(teacher())
     trained(plain, [], epochs=4)
@@ -163,6 +167,7 @@ def shares(model: keras.Model, softmax: bool, temperature: float = 1.0) -> np.nd
     return powers / powers.sum(-1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [False, True])
 def test_a_student_learns_from_its_teacher_without_labels(softmax):
     model = teacher(softmax)
@@ -251,6 +256,7 @@ def ranges_of(model):
     return [np.array(layer.weight_quantizer.factor) for layer in layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", ["frozen", "learned"])
 def test_retrain_learns_ranges_on_demand_and_leaves_them_frozen(ranges):
     model = student(teacher())
@@ -260,6 +266,7 @@ def test_retrain_learns_ranges_on_demand_and_leaves_them_frozen(ranges):
     assert_exact(model, X, graph=False)
 
 
+@pytest.mark.slow
 def test_retrain_takes_datasets_and_needs_something_to_learn_from():
     import tensorflow as tf
 

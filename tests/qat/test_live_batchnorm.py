@@ -63,6 +63,7 @@ def test_the_copy_begins_as_the_model_and_leaves_it_alone() -> None:
     np.testing.assert_array_equal(as_numpy(model(X)), before)
 
 
+@pytest.mark.slow
 def test_training_is_exact_at_every_moment_and_folds_to_the_same_integers() -> None:
     live = _trained(qk.live_batchnorm(_quantized(), X), eager=False)
     assert any((np.array(x.batchnorm.ratio()) != 1).any() for x in live_layers(live))
@@ -157,6 +158,7 @@ def test_a_quantized_model_inside_another_is_trained_folded() -> None:
     assert (as_numpy(outer(X)) != before).any()
 
 
+@pytest.mark.slow
 def test_the_damping_loss_sees_the_folded_kernel() -> None:
     live = _trained(qk.live_batchnorm(_quantized(), X))
     layer = live_layers(live)[0]

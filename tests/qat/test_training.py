@@ -33,6 +33,7 @@ def _ranges(model: keras.Model) -> dict[str, np.ndarray]:
     return {v.path: np.array(v) for v in model.variables if v.path.endswith(names)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", [pytest.param("frozen", marks=pytest.mark.slow), "moving", "learned"]
 )
@@ -81,6 +82,7 @@ def _with_functions() -> keras.Model:
     return quantkeras.quantize(model, params, X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", [pytest.param("frozen", marks=pytest.mark.slow), "moving", "learned"]
 )
@@ -100,6 +102,7 @@ def test_training_through_tables_lowers_the_loss_and_stays_exact(mode: str) -> N
     assert_exact(model, X)
 
 
+@pytest.mark.slow
 def test_what_training_computes_is_what_prediction_computes() -> None:
     """Tables are left out in training: the same integers come of the function itself."""
     model = _with_functions()

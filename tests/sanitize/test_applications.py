@@ -33,16 +33,13 @@ NETWORKS = {
     "NASNetMobile": (HEADLESS, {"concat", "pad", "slice"}),
     "InceptionResNetV2": ({**HEADLESS, "input_shape": (75, 75, 3)}, {"concat"}),
 }
-FAST = {"MobileNetV3Small"}
 PLAIN = {
     "conv2d", "depthwise_conv2d", "dense", "relu", "add", "max_pool", "avg_pool", "global_avg_pool",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_application(name):
     arguments, others = NETWORKS[name]
     model = randomized(getattr(applications, name)(**arguments))

@@ -4,6 +4,7 @@ import keras
 import pytest
 from float_networks import predictions, relative_error
 from hypothesis import given, note
+from parameters import slow
 from random_networks import Network, networks
 from strategies import examples
 
@@ -29,9 +30,9 @@ def check(network: Network, target: str | None) -> None:
     assert log.fired == () and differences(again, result) == []
 
 
-@pytest.mark.parametrize("target", [None, "generic", "pairwise", "neuromorphic"])
+@pytest.mark.parametrize("target", [None, "neuromorphic", *slow("generic", "pairwise")])
 def test_sanitizing_keeps_the_function(target):
-    @examples(8, 200)
+    @examples(4, 200)
     @given(networks(12))
     def run(network):
         check(network, target)

@@ -1,0 +1,10 @@
+"""Parameters of tests of which the quick suite runs only some."""
+
+from typing import Any
+
+import pytest
+
+
+def slow(*values: Any) -> list[Any]:
+    """Each a parameter that makes its test slow: ``parametrize("x", ["one", *slow("other")])``."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
