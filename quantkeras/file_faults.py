@@ -15,11 +15,16 @@ _FOREIGN = {
 }
 
 
+def is_tflite(start: bytes) -> bool:
+    """Whether a file that begins so is a TFLite model."""
+    return start[4:8] == b"TFL3"
+
+
 def describe_foreign(path: Path, start: bytes) -> str:
     """What a file that is neither HDF5 nor zip seems to be, from its first bytes and its name."""
     if not start:
         return f"{path} is empty"
-    if start[4:8] == b"TFL3":
+    if is_tflite(start):
         return (
             f"{path} is a TFLite model, which is not read: load the Keras or ONNX model that it "
             "was made of"

@@ -61,7 +61,7 @@ def test_names_of_the_greatest_length(tmp_path: Path, program: Path, capsys) -> 
 def test_tflite_is_not_read(tmp_path: Path, capsys) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 20)
-    for command in ("quantize", "export", "summary"):
+    for command in ("quantize", "export", "summary", "onnx-quantize"):
         assert "is a TFLite model, which is not read" in error_of(capsys, command, "-m", path)
 
 

@@ -32,6 +32,7 @@ from sanitize.onnx_io.limits import (
 )
 
 from ..errors import ModelFileError, QuantizationError
+from ..file_faults import describe_foreign, is_tflite
 from ..file_writing import replacing
 
 OLDEST_OPSET = 10
@@ -96,11 +97,18 @@ def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
             return onnx.load_model_from_string(model), label
         return onnx.load(str(model)), label
     except DecodeError as error:
+        if not isinstance(model, bytes) and is_tflite(start := _first_bytes(model)):
+            raise ModelFileError(describe_foreign(Path(model), start)) from error
         raise ModelFileError(
             f"{label} cannot be parsed as an ONNX model ({error}); it is damaged or of another kind"
         ) from error
     except (onnx.checker.ValidationError, OSError, ValueError, TypeError, MemoryError) as error:
         raise ModelFileError(f"the external data of {label} cannot be read: {error}") from error
+
+
+def _first_bytes(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(8)
 
 
 def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
