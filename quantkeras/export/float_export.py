@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 from sanitize import read_keras, write_keras, write_onnx
 from sanitize.keras_io.keras_graph import is_graph_model
@@ -102,9 +101,9 @@ def _called(model: keras.Model) -> keras.Model:
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     if hasattr(model, "inputs"):
-        shapes = [(1, *(size or 1 for size in x.shape[1:])) for x in model.inputs]
-        zeros = [np.zeros(shape, x.dtype) for shape, x in zip(shapes, model.inputs, strict=True)]
-        model(keras.tree.pack_sequence_as(model.input, zeros), training=False)
+        # Symbolic: there may be no function of one sample, as where rows are put together.
+        given = [keras.KerasTensor(x.shape, x.dtype) for x in model.inputs]
+        model(keras.tree.pack_sequence_as(model.input, given), training=False)
     return model
 
 

@@ -60,6 +60,7 @@ class Walk:
     def __init__(self, model: keras.Model, samples: Any, num_samples: int | None) -> None:
         self.graph = quantized_graph(model)
         self.samples = gathered(model, samples, num_samples)
+        self._count = len(next(iter(self.samples.values())))
         self._wanted = needed_nodes(self.graph)
         self._params = float_parameters(self.graph)
         self._folder = tempfile.TemporaryDirectory(prefix="quantkeras-", ignore_cleanup_errors=True)
@@ -117,7 +118,7 @@ class Walk:
         return core_values(layer, x, self._params[id(layer)])
 
     def _run(self, function: Callable[..., Any], arrays: Sequence[Array]) -> Array:
-        return in_batches(function, arrays, self._space)
+        return in_batches(function, arrays, self._space, self._count)
 
     def _space(self, shape: tuple[int, ...]) -> Array:
         size = 4 * int(np.prod(shape))
@@ -213,15 +214,22 @@ def in_batches(
     function: Callable[..., Any],
     arrays: Sequence[Array],
     space: Callable[[tuple[int, ...]], Array] = lambda shape: np.empty(shape, np.float32),
+    count: int | None = None,
 ) -> Array:
-    """The function of all samples, batch by batch, in an array that ``space`` makes."""
-    count, result = len(arrays[0]), None
+    """The function of all samples, batch by batch, in an array that ``space`` makes.
+
+    count: of the samples, of which arrays may have several rows each, as the result may.
+    """
+    count, result, rows = count or len(arrays[0]), None, 1
     for start in range(0, count, BATCH):
-        part = function(*(np.asarray(a[start : start + BATCH]) for a in arrays))
-        part = np.asarray(ops.convert_to_numpy(part), np.float32)
+        stop = min(start + BATCH, count)
+        ends = [(start * len(a) // count, stop * len(a) // count) for a in arrays]
+        parts = [np.asarray(a[i:j]) for a, (i, j) in zip(arrays, ends, strict=True)]
+        part = np.asarray(ops.convert_to_numpy(function(*parts)), np.float32)
         if result is None:
-            result = space((count, *part.shape[1:]))
-        result[start : start + BATCH] = part
+            rows = len(part) // (stop - start)
+            result = space((count * rows, *part.shape[1:]))
+        result[start * rows : stop * rows] = part
     assert result is not None
     return result
 
