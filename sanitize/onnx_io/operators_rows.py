@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .fold import Known
 from .layout import Rows, Tensor
+from .opaque import opaque
 from .operators_arithmetic import ARITHMETIC_OPERATORS
 from .operators_elementwise import ELEMENTWISE_OPERATORS
 from .operators_linear import LINEAR_OPERATORS, gemm_weights
@@ -59,6 +60,10 @@ def _plain(r: Reading, node: OnnxNode, rows: Rows) -> list[Tensor]:
     """By the entry for the operator, on values whose axes are apart."""
     entry = {**ELEMENTWISE_OPERATORS, **ARITHMETIC_OPERATORS, **LINEAR_OPERATORS,
              **SHAPE_OPERATORS, **PART_OPERATORS}[node.op_type]  # fmt: skip
+    return _with_axes_apart(entry, r, node, rows)
+
+
+def _with_axes_apart(entry: Any, r: Reading, node: OnnxNode, rows: Rows) -> list[Tensor]:
     before = {name: r.values[name] for name in node.reads}
     try:
         for name, value in before.items():
@@ -100,7 +105,14 @@ def _product(r: Reading, node: OnnxNode, rows: Rows) -> list[Tensor]:
     behind = r.known(node.input(0)) is None
     if rows.start == rows.rank - 1 or (not behind and rows.start == rows.rank - 2):
         raise NotUnderstood("it works on the rows together")
+    data = [name for name in node.inputs if r.known(name) is None]
+    if len(data) == 2 and rows.start < rows.rank - 2:  # as the heads of attention
+        return _with_axes_apart(_kept, r, node, rows)
     return _plain(r, node, rows)
+
+
+def _kept(r: Reading, node: OnnxNode) -> list[Tensor]:
+    return opaque(r, node, "it multiplies two values that data flow into")
 
 
 def _gemm(r: Reading, node: OnnxNode, rows: Rows) -> list[Tensor]:

@@ -122,6 +122,28 @@ def test_recurrent_layers_tell_which_axis_counts_samples(count):
     assert imported.inputs[0].order == imported.outputs[0].order == (1, 0, 2)
 
 
+@pytest.mark.parametrize("time_first", [False, True])
+def test_heads_of_attention_counted_with_the_samples(time_first):
+    """As PyTorch writes them: products of two values are kept, per sample and head."""
+    split = [5, -1, 3] if time_first else [-1, 2, 5, 3]
+    order = [1, 0, 2] if time_first else [0, 1, 2]
+    nodes = [
+        node("Reshape", "x split", "s"),
+        *([] if time_first else [node("Reshape", "s heads", "h")]),
+        node("Transpose", "s" if time_first else "h", "q", perm=order),
+        node("Transpose", "q", "k", perm=[0, 2, 1]),
+        node("MatMul", "q k", "a"), node("Mul", "a scale", "b"), node("Softmax", "b", "p", axis=2),
+        node("MatMul", "p q", "o"),
+        node("Reshape", "o apart", "y"),
+    ]  # fmt: skip
+    constants = {"split": np.array(split), "heads": np.array([-1, 5, 3]), "scale": f(1, 1, 1),
+                 "apart": np.array([-1, 2, 5, 3])}  # fmt: skip
+    shape = (5, "batch", 6) if time_first else ("batch", 2, 15)
+    imported = check(nodes, {"x": shape}, constants, keras=False)
+    kinds = [part.kind for part in imported.graph]
+    assert kinds.count("opaque") == 2 and "softmax" in kinds
+
+
 def test_pictures_whose_samples_come_last():
     nodes = [node("Transpose", "x", "t", perm=[3, 0, 1, 2]), node("Conv", "t k", "c"),
              node("Relu", "c", "y")]  # fmt: skip
