@@ -185,12 +185,13 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
         inputs: the tensors of a call, which may bring their steps along.
         """
         formats = self.input_formats
-        present = (
-            [f.lsb() for f in formats]
-            if inputs is None
-            else [f.lsb_of(x) for f, x in zip(formats, inputs, strict=True)]
-        )
-        lsbs = [ops.stop_gradient(lsb) for lsb in present]
+        if inputs is None:
+            return self._numbers(training, [f.lsb() for f in formats])
+        return self._numbers(training, [f.lsb_of(x) for f, x in zip(formats, inputs, strict=True)])
+
+    def _numbers(self, training: bool | None, steps: Sequence[Tensor]) -> LayerNumbers:
+        """:meth:`numbers` for inputs of these steps."""
+        lsbs = [ops.stop_gradient(lsb) for lsb in steps]
         aligned = self._aligned_lsbs(lsbs)
         lsb = self._accumulator_lsb(aligned)
         rescaled = None if self.rescale_quantizer is None else self.rescale_quantizer.lsb()

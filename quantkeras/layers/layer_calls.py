@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
@@ -13,9 +14,12 @@ from . import exact_ops as exact
 from .arguments import as_list
 from .keras_arrays import FloatArrays, SimArrays
 from .numbers import LayerNumbers
-from .tensor_format import with_lsb
+from .shared_graphs import SharedGraphs, tracing
+from .tensor_format import TensorFormat, with_lsb
 
 Tensor = Any
+
+_GRAPHS = SharedGraphs()
 
 
 class LayerCalls:
@@ -32,7 +36,13 @@ class LayerCalls:
     function: Any  # an ElementFunction, or None
     table_quantizer: Any  # OutputQuantizers, or None
     output_quantizer: Any
+    weight_quantizer: Any = None  # a WeightQuantizer, or None
+    batchnorm: Any = None  # a LiveBatchNorm, or None
+    scale_bits: int
+    variables: list[keras.Variable]
+    _input_shapes: list[Any]
     numbers: Callable[[bool | None, Sequence[Tensor]], LayerNumbers]
+    _numbers: Callable[[bool | None, Sequence[Tensor]], LayerNumbers]
     float_params: Callable[[], LayerParams]
     float_function: Callable[[Tensor], Tensor]
     _params: Callable[[LayerNumbers], LayerParams]
@@ -44,6 +54,16 @@ class LayerCalls:
         raise NotImplementedError
 
     @property
+    def clips(self) -> bool:
+        """Whether the ReLU has a maximum."""
+        raise NotImplementedError
+
+    @property
+    def input_formats(self) -> list[TensorFormat]:
+        """Format of each input."""
+        raise NotImplementedError
+
+    @property
     def pool_area(self) -> int:
         """Number of accumulators that the average pooling adds up; 1 without one."""
         raise NotImplementedError
@@ -51,7 +71,50 @@ class LayerCalls:
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         if training:
             self._follow_ranges(inputs)
-        return self._run(self.numbers(training, as_list(inputs)), inputs, training)
+            return self._run(self.numbers(True, as_list(inputs)), inputs, True)
+        xs = as_list(inputs)
+        key = self._description() if tracing(xs) else None
+        if key is None:
+            return self._run(self.numbers(False, xs), inputs, False)
+        steps = [f.lsb_of(x) for f, x in zip(self.input_formats, xs, strict=True)]
+        y, *lsb = _GRAPHS.run(key, self._outputs, xs, steps, self._inference_variables())
+        return with_lsb(y, self.output_quantizer.lsb, lsb[0]) if lsb else y
+
+    def _outputs(self, *tensors: Tensor) -> list[Tensor]:
+        """The output in inference and its step, if it has one; tensors: inputs, then steps."""
+        count = len(tensors) // 2
+        numbers = self._numbers(False, tensors[count:])
+        y, lsb = self._integers(numbers, tensors[:count], False), numbers.output_lsb
+        return [y] if lsb is None else [y * lsb, lsb]
+
+    def _description(self) -> Hashable | None:
+        """What an inference depends on besides tensors and variables; None if not known."""
+        own = type(self).__module__.startswith(__package__ + ".")
+        user = self.function is not None and "user" in self.function.attrs
+        if not own or user or getattr(self, "lora_enabled", False):
+            return None
+        quantizers = (self.output_quantizer, self.table_quantizer, self.weight_quantizer)
+        parts = (*quantizers, self.batchnorm)
+        return (
+            type(self),
+            self.spec,
+            self.clips,
+            self.scale_bits,
+            self.carrier,
+            self.rescale_carrier,
+            None if self.function is None else tuple(sorted(self.function.attrs.items())),
+            tuple(None if part is None else _settings(part) for part in parts),
+            tuple(self._input_shapes),
+            tuple((f.limits, f.spread, f.shape, f.lsb_shape) for f in self.input_formats),
+            tuple(variable.name for variable in self._inference_variables()),
+        )
+
+    def _inference_variables(self) -> list[keras.Variable]:
+        """Variables that an inference reads."""
+        unread = {id(q.ratio) for q in (self.table_quantizer, self.output_quantizer) if q}
+        if self.function is not None:
+            unread.discard(id(self.output_quantizer.ratio))
+        return [variable for variable in self.variables if id(variable) not in unread]
 
     def soft_call(self, inputs: Any) -> Tensor:
         """What a training step computes, with its gradients; ranges stay where they are."""
@@ -110,3 +173,9 @@ class LayerCalls:
             self.table_quantizer.follow(y)
             y = self.float_function(y)
         quantizer.follow(y)
+
+
+def _settings(part: Any) -> tuple[tuple[str, Any], ...]:
+    """The config of a quantizer or batch normalization, hashable, without its name."""
+    config = part.get_config()
+    return tuple((key, config[key]) for key in sorted(config) if key not in ("name", "dtype"))

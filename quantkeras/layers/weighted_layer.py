@@ -189,10 +189,8 @@ class WeightedLayer(HardwareLayer):
 
     # -- the integer program ---
 
-    def numbers(
-        self, training: bool | None = False, inputs: Sequence[Tensor] | None = None
-    ) -> LayerNumbers:
-        numbers = super().numbers(training, inputs)
+    def _numbers(self, training: bool | None, steps: Sequence[Tensor]) -> LayerNumbers:
+        numbers = super()._numbers(training, steps)
         kernel = self.weight_quantizer.integers(self.flat_kernel(), numbers.step)
         numbers.qkernel = self.core_kernel(self.kernel_shaped(kernel))
         if self.bias is not None:
