@@ -81,7 +81,7 @@ def test_a_compiled_step_gives_what_predict_gives_for_batches_of_any_size(rng):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow counts traces")
-def test_calibration_takes_no_part_in_the_traces_that_tensorflow_counts(rng, monkeypatch):
+def test_our_own_runs_take_no_part_in_the_traces_that_tensorflow_counts(rng, monkeypatch):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.ReLU()])
     x = rng.normal(size=(12, 6)).astype(np.float32)
     once = qk.quantize(model, samples=x, batch_size=12)
@@ -92,3 +92,4 @@ def test_calibration_takes_no_part_in_the_traces_that_tensorflow_counts(rng, mon
     monkeypatch.setattr(keras.Model, "make_predict_function", refused)
     several = qk.quantize(model, samples=x, batch_size=5)
     np.testing.assert_array_equal(several(x), once(x))
+    assert qk.verify(once, qk.convert(once), x).exact

@@ -25,7 +25,7 @@ from ..numerics.formats import Format
 from ..progress import progress_bar
 from ..runtime import Program, ProgramInput, ProgramLayer
 from ..runtime.fed import check_fed
-from ..twins import compiled_step, run_batch, view
+from ..twins import compiled_step, view
 from .convert import integer_program
 from .parts import integer_parts
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
@@ -73,6 +73,7 @@ def verify(
     fed_inside = [entry.name for entry in program.inputs if entry.name not in graph.inputs]
     model = view(graph, lambda layer: layer.call, [*values, *fed_inside])
     step = compiled_step(model)
+    predict = compiled_step(qmodel) if predictions else None
     stream = open_for_both(graph, program, samples, num_samples, batch_size)
     done, told = 0, set[str]()
     entries = [entry for entry in program.inputs if entry.name in graph.inputs]
@@ -89,8 +90,8 @@ def verify(
             assert isinstance(integers, dict)
             for comparison, value in zip(comparisons, found, strict=False):
                 comparison.update(done, value, integers, batch)
-            if predictions:
-                found = run_batch(qmodel, fed)
+            if predict is not None:
+                found = predict(fed)
                 for index, comparison in predictions.items():
                     comparison.update(done, found[index], integers, batch)
             done += len(fed[0])
