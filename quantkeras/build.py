@@ -60,6 +60,7 @@ def build_model(
 ) -> keras.Model:
     """The quantized model of a plan, with the float weights in place.
 
+    All ranges, those of the weights as well, are left to the calibration.
     inputs: name of each input that gets an InputQuantizer -> "uint8", "int8" or "float32". maps:
     what becomes of some inputs before they are quantized, as the plan's graph expects.
     """
@@ -332,7 +333,6 @@ def _set_weights(layer: Any, block: Block) -> None:
             layer.bias.assign(weights["bias"])
         if "pad_value" in weights:
             layer.pad_value.assign(weights["pad_value"])
-        layer.fit_weights()
     function = block.absorbed("activation")
     if function is not None and "alpha" in function.weights:
         alpha = function.weights["alpha"].reshape(-1)

@@ -160,7 +160,7 @@ def _values(
         for value in node.inputs:
             if uses[value] == 0 and value not in ends:
                 values.pop(value, None)
-    return {end: np.asarray(values[end]) for end in ends}
+    return {end: ops.convert_to_numpy(values[end]) for end in ends}
 
 
 def _needed(graph: Graph, ends: Sequence[str]) -> list[Node]:
@@ -182,8 +182,8 @@ def _results(node: Node, xs: list[Any], rounded: bool) -> list[Any]:
         return xs
     if _rounds(node):
         call = layer.call if rounded else layer.float_call
-        return [ops.convert_to_numpy(call(xs if len(xs) > 1 else xs[0]))]
-    return list(run_node(node, xs))
+        return [call(xs if len(xs) > 1 else xs[0])]  # a tensor brings its steps along
+    return list(run_node(node, [ops.convert_to_numpy(x) for x in xs]))
 
 
 def _decibels(wanted: np.ndarray, found: np.ndarray) -> float | None:
