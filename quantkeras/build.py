@@ -70,7 +70,7 @@ def build_model(
             builder.add_input(name, inputs[name])
         for node in plan.graph:
             builder.add(node)
-        model = write_keras(builder.finished())
+        model = ql.as_quantized_model(write_keras(builder.finished()))
     for block, layer in builder.layers.values():
         _set_weights(layer, block)
     for name, layer in builder.mapped.items():

@@ -52,8 +52,9 @@ def load_model(
     Raises ModelFileError, with what is wrong with the file and what to do.
     """
     # Known to Keras by name once imported: the quantized layers, and Keras 2's left-overs.
-    from quantkeras import layers, onnx_operator  # noqa: F401
+    from quantkeras import onnx_operator  # noqa: F401
     from quantkeras.keras2 import layers as keras2_layers
+    from quantkeras.layers import as_quantized_model
 
     path = Path(path)
     start = _first_bytes(path)
@@ -75,9 +76,11 @@ def load_model(
         if path.suffix.lower() not in suffixes:
             raise ModelFileError(f"it holds a {suffixes[0]} model; rename it to *{suffixes[0]}")
         objects = {**keras2_layers.application_layers(), **(custom_objects or {})}
-        return keras.models.load_model(
+        model = keras.models.load_model(
             path, custom_objects=objects, compile=compile, safe_mode=safe_mode
         )
+    # Files of before there was a class of quantized models name Keras's own.
+    return as_quantized_model(model)
 
 
 def save_model(model: keras.Model, path: str | os.PathLike[str]) -> Path:

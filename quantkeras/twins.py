@@ -17,7 +17,7 @@ from sanitize.graph import Graph, Node
 from sanitize.keras_io import write_keras
 
 from .build import layer_node
-from .layers import Dequantizer, HardwareLayer, InputQuantizer
+from .layers import Dequantizer, HardwareLayer, InputQuantizer, unwatched
 
 Computation = Callable[[Any], Any]
 
@@ -106,7 +106,8 @@ def run_batch(
     each, and Keras gives the results one behind the other: one of them is enough.
     """
     structure = keras.tree.pack_sequence_as(model.input, list(batch))
-    found = model.predict_on_batch(structure) if compiled else model(structure, training=False)
+    with unwatched(model):  # who asks the user for samples checks them
+        found = model.predict_on_batch(structure) if compiled else model(structure, training=False)
     outputs = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(found)]
     # Not cut to the samples: a value may have several rows for each of them.
     count = _replicas(model) if compiled else 1

@@ -16,7 +16,14 @@ from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer, check_quantized
+from ..layers import (
+    Dequantizer,
+    HardwareLayer,
+    InputQuantizer,
+    WeightedLayer,
+    check_quantized,
+    program_input,
+)
 from ..movement_steps import moved, movement_steps
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
@@ -26,7 +33,6 @@ from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .float_ends import warn_of_floats
 from .layer_numbers import as_array, check_finite, layer_params
 from .parts import integer_parts
-from .program_inputs import program_input
 
 Array = npt.NDArray[Any]
 
@@ -131,6 +137,7 @@ class _Converter:
 
     def _add_input(self, node: Node, layer: InputQuantizer) -> None:
         source = node.inputs[0]  # one output of a float layer, or an input of the model
+        check_finite(layer)
         entry = program_input(source, self._shape(node.name), layer)
         self.inputs.append(entry)
         self.formats[node.name] = entry.format

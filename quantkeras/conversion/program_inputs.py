@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from sanitize.graph import Graph, producer_of
 
-from ..layers import InputQuantizer
+from ..layers import InputQuantizer, program_input
 from ..runtime import ProgramInput
-from .layer_numbers import as_array, check_finite
-
-
-def program_input(name: str, shape: tuple[Any, ...], layer: InputQuantizer) -> ProgramInput:
-    """The input of that name and unbatched shape that a layer quantizes."""
-    check_finite(layer)
-    scale = as_array(layer.scale, np.float32)
-    offset = as_array(layer.offset, np.float32) if layer.has_offset else None
-    return ProgramInput(
-        name,
-        shape,
-        layer.output_format(shape).numpy().compact(),
-        None if (scale == 1).all() else scale,
-        None if offset is None or not offset.any() else offset,
-    )
+from .layer_numbers import check_finite
 
 
 def inputs_of(graph: Graph) -> list[ProgramInput]:
@@ -33,5 +15,6 @@ def inputs_of(graph: Graph) -> list[ProgramInput]:
     for node in graph:
         layer, first = node.attrs.get("layer"), node.inputs[0] if node.inputs else ""
         if isinstance(layer, InputQuantizer) and graph[producer_of(first)].kind == "input":
+            check_finite(layer)
             found.append(program_input(first, node.shape, layer))
     return found

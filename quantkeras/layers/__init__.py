@@ -20,6 +20,8 @@ from .merges import (
     QuantizedSubtract,
 )
 from .numbers import LayerNumbers
+from .program_input import program_input
+from .quantized_model import QuantizedModel, as_quantized_model, unwatched
 from .quantizers import (
     PART_SPREAD,
     RANGE_MODES,
@@ -65,6 +67,7 @@ __all__ = [
     "QuantizedGlobalAveragePooling2D",
     "QuantizedMaximum",
     "QuantizedMinimum",
+    "QuantizedModel",
     "QuantizedMultiply",
     "QuantizedReLU",
     "QuantizedSubtract",
@@ -73,10 +76,13 @@ __all__ = [
     "TensorFormat",
     "WeightQuantizer",
     "WeightedLayer",
+    "as_quantized_model",
     "check_quantized",
     "choose_carriers",
     "forget_compiled",
     "is_quantized",
     "format_of",
+    "program_input",
     "quantizers_of",
+    "unwatched",
 ]

@@ -26,7 +26,14 @@ from sanitize.semantics import run_node
 
 from ..calibration import open_samples
 from ..errors import QuantizationError
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer, check_quantized
+from ..layers import (
+    Dequantizer,
+    HardwareLayer,
+    InputQuantizer,
+    WeightedLayer,
+    check_quantized,
+    unwatched,
+)
 from ..layers.keras_arrays import FloatArrays
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
 
@@ -262,8 +269,9 @@ def gathered(model: keras.Model, samples: Any, num_samples: int | None) -> dict[
 def predicted(model: keras.Model, arrays: Sequence[Array]) -> list[NDArray[Any]]:
     """The outputs of a model as a flat list; arrays: one per input, in order."""
     structure = keras.tree.pack_sequence_as(model.input, list(arrays))
-    if len(arrays[0]) <= BATCH:  # compiling takes longer than a batch
-        found = model(structure, training=False)
-    else:
-        found = model.predict(structure, BATCH, verbose=0)
+    with unwatched(model):
+        if len(arrays[0]) <= BATCH:  # compiling takes longer than a batch
+            found = model(structure, training=False)
+        else:
+            found = model.predict(structure, BATCH, verbose=0)
     return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(found)]

@@ -27,7 +27,7 @@ SHARE = 0.25
 TINY = 1 / 64
 """Part of the range's width that data of the right kind exceed somewhere."""
 ADVICE = "Prepare the data as the calibration samples were."
-LOOKED_AT = 2**20
+LOOKED_AT = 2**18
 """Numbers of an input that are looked at, spread over the samples."""
 
 
@@ -37,41 +37,42 @@ def check_fed(
     told: set[str],
     stacklevel: int = 3,
     beyond: float = BEYOND,
+    refuse: bool = True,
 ) -> None:
     """Warn of each input whose array was prepared for something else, once.
 
     arrays: (n, *shape) by input. told: names of inputs that were warned of; grows. beyond: replaces
-    BEYOND. Raises QuantizationError for fractions that rounding to the integers of an integer input
-    leaves next to nothing of.
+    BEYOND. refuse: raise QuantizationError, in place of a warning, for fractions that rounding to
+    the integers of an integer input leaves next to nothing of.
     """
     for entry in inputs:
         if entry.name not in told:
-            fault = _fault(entry, _some(arrays[entry.name]), beyond)
+            fault, hopeless = _fault(entry, _some(arrays[entry.name]), beyond)
+            if hopeless and refuse:
+                raise QuantizationError(fault)
             if fault:
                 told.add(entry.name)
                 warnings.warn(fault, InputMismatchWarning, stacklevel=stacklevel)
 
 
-def _fault(entry: ProgramInput, array: Array, beyond: float) -> str:
-    """What is wrong, as a sentence; empty if nothing is."""
+def _fault(entry: ProgramInput, array: Array, beyond: float) -> tuple[str, bool]:
+    """What is wrong, as a sentence, empty if nothing is; and whether nothing is left of them."""
     found = entry.format
     steps = entry.mapped(array) / found.lsb
     width = found.qmax - found.qmin + 1
     far = (steps < found.qmin - beyond * width) | (steps > found.qmax + beyond * width)
     sizes = np.abs(steps)
     if far.sum() > SHARE * (sizes >= 0.5).sum():
-        return (
-            f"{_facts(entry, array)}: {far.mean():.0%} of them lie far beyond that and saturate. "
-            f"{ADVICE}"
-        )
+        share = f"{far.mean():.0%} of them lie far beyond that and saturate"
+        return f"{_facts(entry, array)}: {share}. {ADVICE}", False
     fractions = array.dtype.kind == "f" and bool((array != np.floor(array)).any())
     if not fractions or not 0 < float(sizes.max()) < TINY * width:
-        return ""
+        return "", False
     if entry.takes_integers:
-        raise QuantizationError(
-            f"{_facts(entry, array)}: rounding them to integers leaves next to nothing. {ADVICE}"
-        )
-    return f"{_facts(entry, array)}: they fill {sizes.max():.2g} of its {width} steps. {ADVICE}"
+        loss = "rounding them to integers leaves next to nothing"
+    else:
+        loss = f"they fill {sizes.max():.2g} of its {width} steps"
+    return f"{_facts(entry, array)}: {loss}. {ADVICE}", entry.takes_integers
 
 
 def _facts(entry: ProgramInput, array: Array) -> str:
