@@ -12,30 +12,25 @@ Its scale becomes no smaller than that a quarter of the strongest contribution f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
-from sanitize.graph import Graph, Node
+from sanitize.graph import Graph
 from sanitize.input_maps import (
     OTHER,
     Reader,
-    largest_weights,
     map_before,
     map_inputs,
+    open_readers,
     readers_of_inputs,
 )
 from sanitize.match import Keep
-from sanitize.rules.linear import constant_response
 
-from .borders import layer_padding
 from .calibration.batches import Batch
-from .calibration.filling import divide_readers, moved_along, weighted_readers
 from .calibration.samples import SampleStream
-from .numerics.shapes import fixed_shape
 
 Array = NDArray[np.float64]
 
@@ -50,6 +45,8 @@ FAR, ASIDE = 2.0, 0.5
 channels with negative values, which cost it a sign in any case, when it is so many times."""
 NOISE = 2.0**-20
 """A channel that varies less, relative to its magnitude, is constant."""
+TOGETHER = 2.0
+"""Inputs of one layer have the same map where together they are at most so many times as wide."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class InputMap:
 
 
 @dataclass(frozen=True)
-class _Ranges:
+class Ranges:
     """Lowest and highest value of each channel, (c,) each; count: how many were seen of each."""
 
     low: Array
@@ -83,9 +80,9 @@ def fitting_maps(
     if not fitting:
         return graph, {}
     readers, blocked = readers_of_inputs(graph, fitting)
-    ranges = _observed(stream.peek(SAMPLES, BYTES), fitting)
+    ranges = observed_ranges(stream.peek(SAMPLES, BYTES), fitting)
     for offsets in (True, False):
-        maps = _wanted(fitting, ranges, readers, offsets)
+        maps = wanted_maps(ranges, readers, offsets)
         maps = {name: found for name, found in maps.items() if name not in blocked}
         pairs = {name: (found.scale, found.offset) for name, found in maps.items()}
         mapped, done = map_inputs(graph, pairs)
@@ -96,120 +93,78 @@ def fitting_maps(
     return mapped, {name: maps[name] for name in done}
 
 
-def open_maps(graph: Graph, names: Sequence[str]) -> dict[str, InputMap]:
-    """Maps that change nothing, where :func:`take_maps` may put others later."""
-    counts = {name: graph[name].channels for name in names if graph[name].shape}
-    return {name: InputMap(np.ones(n), np.zeros(n)) for name, n in counts.items() if n}
-
-
-def take_maps(graph: Graph, names: Sequence[str], stream: SampleStream) -> None:
-    """Give float inputs of a quantized model the maps that :func:`fitting_maps` finds for them.
-
-    graph: of the model, not calibrated with samples before. names: of inputs that one quantizer
-    reads. stream: samples, not begun to read. Inputs that are read joined to others stay as they
-    are, and none gets an offset where one cannot: it takes a quantizer that can subtract it, and
-    layers behind that have a bias and no padding.
+def open_maps(graph: Graph, names: Sequence[str]) -> tuple[Graph, dict[str, InputMap]]:
+    """Maps that change nothing, where :func:`take_maps` may put others later, and the network whose
+    layers can take these.
     """
-    if not names:
-        return
-    quantizers = {name: graph.consumers(name)[0] for name in names}
-    behind: dict[str, list[Reader]] = {}
-    start = 0
-    for name, quantizer in quantizers.items():
-        behind[name] = list(_layers_behind(graph, quantizer, start))
-        start += fixed_shape(quantizer.shape)[-1]
-    readers = [reader for found in behind.values() for reader in found]
-    observed = _observed(stream.peek(SAMPLES, BYTES), names)
-    for offsets in (True, False):
-        maps = _wanted(names, observed, readers, offsets)
-        maps = {name: found for name, found in maps.items() if behind[name]}
-        if all(
-            quantizers[name].attrs["layer"].has_offset and all(map(_takes_offset, behind[name]))
-            for name, found in maps.items()
-            if found.offset.any()
-        ):
-            break
-    for name, found in maps.items():
-        _take_map(graph, quantizers[name], behind[name], found)
+    counts = {name: graph[name].channels for name in names if graph[name].shape}
+    maps = {name: InputMap(np.ones(n), np.zeros(n)) for name, n in counts.items() if n}
+    readers, _ = readers_of_inputs(graph, list(maps))
+    return open_readers(graph, readers), maps
 
 
-def _take_map(graph: Graph, quantizer: Node, readers: Sequence[Reader], found: InputMap) -> None:
-    layer = quantizer.attrs["layer"]
-    if found.offset.any():
-        layer.offset.assign(found.offset)
-        first = min(int(reader.sources.min()) for reader in readers)
-        for reader in readers:
-            response = constant_response(graph, reader.node, found.offset[reader.sources - first])
-            assert response is not None
-            bias = reader.node.attrs["layer"].bias
-            bias.assign((ops.convert_to_numpy(bias) + response).astype(np.float32))
-    layers = weighted_readers(graph, quantizer.name)
-    assert layers is not None
-    divide_readers(layers, layer.scale_output(1 / found.scale), quantizer)
-
-
-def _takes_offset(reader: Reader) -> bool:
-    """Whether a layer's bias can take what an offset in front of it adds everywhere."""
-    layer = reader.node.attrs["layer"]
-    window = layer.core_spec().window
-    plain = window is None or (window.padding == "valid" and window.input_dilation == (1, 1))
-    return plain and layer.bias is not None and not reader.node.attrs["padded"]
-
-
-def _layers_behind(graph: Graph, quantizer: Node, start: int) -> Iterator[Reader]:
-    """The layers that read an input, whose channels are numbered from ``start`` on."""
-    channels = np.arange(fixed_shape(quantizer.shape)[-1])
-    for layer, path in weighted_readers(graph, quantizer.name) or ():
-        sources = moved_along(channels, quantizer, path)
-        assert sources is not None
-        size = fixed_shape((path[-1] if path else quantizer).shape)[-1]
-        sources = np.broadcast_to(sources, (size,)) + start
-        spec = layer.core_spec()
-        kernel = ops.convert_to_numpy(layer.core_kernel(ops.convert_to_tensor(layer.kernel)))
-        padded = any(node.kind == "pad" for node in path)
-        attrs = {"layer": layer, "padded": padded, "groups": spec.groups}
-        node = Node(layer.name, spec.kind, attrs=attrs, weights={"kernel": kernel})
-        yield Reader(node, sources, largest_weights(node, size), layer_padding(node))
-
-
-def _observed(batches: Sequence[Batch], names: Sequence[str]) -> dict[str, _Ranges]:
+def observed_ranges(batches: Sequence[Batch], names: Sequence[str]) -> dict[str, Ranges]:
+    """What the samples hold in each input."""
     found = {}
     for name in names:
         rows = [np.asarray(batch[name], np.float32) for batch in batches]
         flat = [array.reshape(-1, array.shape[-1]) for array in rows]
         low = np.min([array.min(axis=0) for array in flat], axis=0).astype(np.float64)
         high = np.max([array.max(axis=0) for array in flat], axis=0).astype(np.float64)
-        found[name] = _Ranges(low, high, sum(len(array) for array in flat))
+        found[name] = Ranges(low, high, sum(len(array) for array in flat))
     return found
 
 
-def _wanted(
-    names: Sequence[str],
-    observed: Mapping[str, _Ranges],
-    readers: Sequence[Reader],
-    offsets: bool,
+def wanted_maps(
+    observed: Mapping[str, Ranges], readers: Sequence[Reader], offsets: bool
 ) -> dict[str, InputMap]:
-    """The maps that are worth it. offsets: whether there may be any."""
+    """The maps that are worth it. offsets: whether there may be any.
+
+    observed: by input, in the order in which the readers count their channels.
+    """
     ranges = [_with_padding(observed[name], readers, start) for name, start in _starts(observed)]
+    ranges = _alike(ranges, readers)
     middles = [_middles(found) if offsets else np.zeros(found.low.shape) for found in ranges]
     sizes = [_sizes(found, middle) for found, middle in zip(ranges, middles, strict=True)]
     scales = _scales(np.concatenate(sizes), readers)
     maps = {}
-    for name, start in _starts(observed):
-        index = names.index(name)
-        scale = scales[start : start + len(sizes[index])]
-        if (scale != 1).any() or middles[index].any():
-            maps[name] = InputMap(scale, middles[index])
+    for (name, start), middle in zip(_starts(observed), middles, strict=True):
+        scale = scales[start : start + len(middle)]
+        if (scale != 1).any() or middle.any():
+            maps[name] = InputMap(scale, middle)
     return maps
 
 
-def _starts(observed: Mapping[str, _Ranges]) -> list[tuple[str, int]]:
+def _alike(ranges: Sequence[Ranges], readers: Sequence[Reader]) -> list[Ranges]:
+    """The ranges, the same for channels that one layer reads in several places, one by one, where
+    they lie that near to each other that one map is good for all.
+    """
+    low = np.concatenate([found.low for found in ranges])
+    high = np.concatenate([found.high for found in ranges])
+    places: dict[str, list[NDArray[np.int64]]] = {}
+    for reader in readers:
+        if reader.node.share is not None and (reader.sources != OTHER).all():
+            places.setdefault(reader.node.share, []).append(reader.sources)
+    for found in places.values():
+        lows, highs = np.array([low[s] for s in found]), np.array([high[s] for s in found])
+        width = (highs - lows).max(axis=0)
+        lowest, highest = lows.min(axis=0), highs.max(axis=0)
+        if (highest - lowest <= TOGETHER * width).all():
+            for sources in found:
+                np.minimum.at(low, sources, lowest)
+                np.maximum.at(high, sources, highest)
+    ends = np.cumsum([len(found.low) for found in ranges])
+    parts = zip(np.split(low, ends[:-1]), np.split(high, ends[:-1]), ranges, strict=True)
+    return [Ranges(lows, highs, found.count) for lows, highs, found in parts]
+
+
+def _starts(observed: Mapping[str, Ranges]) -> list[tuple[str, int]]:
     """Each input with the number of its first channel."""
     counts = [len(found.low) for found in observed.values()]
     return list(zip(observed, np.cumsum([0, *counts]).tolist(), strict=False))
 
 
-def _with_padding(found: _Ranges, readers: Sequence[Reader], start: int) -> _Ranges:
+def _with_padding(found: Ranges, readers: Sequence[Reader], start: int) -> Ranges:
     """The ranges with what convolutions see around the input."""
     low, high = found.low.copy(), found.high.copy()
     for reader in readers:
@@ -217,10 +172,10 @@ def _with_padding(found: _Ranges, readers: Sequence[Reader], start: int) -> _Ran
         if reader.outside is not None:
             np.minimum.at(low, reader.sources[own] - start, reader.outside[own])
             np.maximum.at(high, reader.sources[own] - start, reader.outside[own])
-    return _Ranges(low, high, found.count)
+    return Ranges(low, high, found.count)
 
 
-def _middles(found: _Ranges) -> Array:
+def _middles(found: Ranges) -> Array:
     """(c,) offsets: the middle of channels far from zero, 0 where there is none.
 
     An offset gives the integers a sign. Then non-negative channels get one as well, which keeps
@@ -239,7 +194,7 @@ def _middles(found: _Ranges) -> Array:
     return np.where(far, middle, 0.0).astype(np.float32).astype(np.float64)
 
 
-def _sizes(found: _Ranges, middle: Array) -> Array:
+def _sizes(found: Ranges, middle: Array) -> Array:
     """(c,) largest magnitude behind the offset; 0 for a constant."""
     largest = np.maximum(np.abs(found.high - middle), np.abs(found.low - middle))
     magnitude = np.maximum(np.abs(found.low), np.abs(found.high))

@@ -31,6 +31,11 @@ from .provenance import add_hint, attach, chosen_observers, quantized_name, trac
 from .training_traits import UNTRAINED, looks_untrained, take_over
 from .vanished_weights import warn_of_vanished_weights
 
+SPLIT = (
+    "Layers with weights of their own in each place, as the inputs that they read lie too far "
+    "apart for one: {}. Training changes them one by one."
+)
+
 LISTED = 10
 """So many nodes of an ONNX model are named that stay float because of another."""
 
@@ -91,6 +96,7 @@ def quantize(
         for name in graph.inputs
     }
     maps: dict[str, InputMap] = {}
+    apart: list[str] = []
     if not qparams.per_tensor_activations:
         given = observer if isinstance(observer, Mapping) else {}
         names = [
@@ -101,10 +107,11 @@ def quantize(
             and isinstance(given.get(quantized_name(f"{name}/quantizer"), ""), str)
         ]
         if samples is None:
-            maps = open_maps(graph, names)
+            graph, maps = open_maps(graph, names)
         else:
             graph, maps = fitting_maps(network.graph, graph, names, stream, keep)
-            plan = make_plan(graph, qparams) if maps else plan
+        apart = _split_shares(plan.graph, graph)
+        plan = make_plan(graph, qparams) if maps else plan
     plan = _plan_for_inputs(plan, qparams, dtypes)
     quantized = build_model(plan, qparams, dtypes, maps)
     observers = chosen_observers(plan, qparams)
@@ -119,6 +126,8 @@ def quantize(
         outputs=network.outputs,
     )
     hints = take_over(plan, quantized, network.objects)
+    if apart:
+        hints = (*hints, SPLIT.format(", ".join(map(repr, apart))))
     attach(quantized, replace(made, provisional=samples is None, hints=hints))
     if qparams.ranges == "frozen" and looks_untrained(network.graph):
         add_hint(quantized, UNTRAINED)
@@ -148,6 +157,13 @@ def _plan_for_inputs(plan: Plan, qparams: QuantizationParams, dtypes: Mapping[st
     limits = {name: ranges[kind] for name, kind in dtypes.items() if kind in ranges}
     graph = unfold_borders(plan.graph, limits)
     return plan if graph is plan.graph else make_plan(graph, qparams)
+
+
+def _split_shares(before: Graph, after: Graph) -> list[str]:
+    """Layers that have one set of weights in all places no more, as the user calls them."""
+    found = [n for n in before if n.share is not None and n.name in after]
+    gone = [n for n in found if after[n.name].share is None]
+    return list(dict.fromkeys(n.source[0] if n.source else n.name for n in gone))
 
 
 def _check_weights(graph: Graph) -> None:

@@ -6,7 +6,7 @@ the choice of a map; :func:`map_inputs` then lets these layers undo it in their 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,25 +62,60 @@ def readers_of_inputs(graph: Graph, names: Sequence[str]) -> tuple[list[Reader],
     return [_reader(graph, graph[name], read) for name, read in sources.items()], blocked
 
 
+def open_readers(graph: Graph, readers: Iterable[Reader]) -> Graph:
+    """The same network, whose readers have all that maps of their inputs may change: a bias, and a
+    padding value where they are padded.
+    """
+    opened: dict[str, Node] = {}
+    for reader in readers:
+        node = reader.node
+        zeros = {"bias": np.zeros(output_channels(node), np.float32)}
+        if reader.outside is not None:
+            zeros["pad_value"] = np.zeros(len(reader.sources), np.float32)
+        weights = {name: array for name, array in zeros.items() if name not in node.weights}
+        sites = graph.sites(node.share) if node.share is not None else [node]
+        opened.update({site.name: site.with_weights(**weights) for site in sites})
+    return graph.replace(add=opened.values())
+
+
 def map_inputs(graph: Graph, maps: Mapping[str, tuple[Array, Array]]) -> tuple[Graph, set[str]]:
     """The network of what each input becomes by x -> (x - offset) / scale.
 
     maps: input -> (scale, offset), (c,) each. graph: sanitized. Returns it and the inputs where the
-    readers can undo the map; others stay as they are.
+    readers can undo the map; others stay as they are. A layer that reads several inputs one by one
+    keeps one set of weights if their maps are the same, else each of its places has its own.
     """
-    done: set[str] = set()
+    wanted = dict(maps)
+    while wanted:
+        changed, left = _folded(graph, wanted)
+        if left:
+            apart = _unshared(graph, left)
+            again, still = _folded(apart, wanted)
+            if len(still) < len(left):
+                graph, changed, left = apart, again, still
+        if not left:
+            return changed, set(wanted)
+        wanted = {name: found for name, found in wanted.items() if name not in left}
+    return graph, set()
+
+
+def _folded(graph: Graph, maps: Mapping[str, tuple[Array, Array]]) -> tuple[Graph, set[str]]:
+    """The network that expects all of these maps, and the inputs whose readers do not undo it."""
+    undone = {}
     for name, found in maps.items():
-        expecting, undo = _expecting(graph, name, *found)
-        changed, _ = apply_rule(expecting, FoldIntoConsumer(), _all_but(undo))
-        if all(node.name != undo for node in changed):
-            graph = changed
-            done.add(name)
-    return graph, done
+        graph, undone[name] = _expecting(graph, name, *found)
+    nodes = set(undone.values())
+    # What was not folded when the graph was sanitized, is not now.
+    changed, _ = apply_rule(graph, FoldIntoConsumer(), lambda node: node.name not in nodes)
+    present = {node.name for node in changed}
+    return changed, {name for name, undo in undone.items() if undo in present}
 
 
-def _all_but(name: str) -> Keep:
-    """What was not folded when the graph was sanitized, is not now."""
-    return lambda node: node.name != name
+def _unshared(graph: Graph, names: Iterable[str]) -> Graph:
+    """The network with weights of its own in each place of the layers that read these inputs."""
+    readers = {reader for name in names for reader in _channels_read(graph, name, 0) or ()}
+    shares = {graph[reader].share for reader in readers} - {None}
+    return graph.replace(add=[n.with_(share=None) for n in graph if n.share in shares])
 
 
 def map_before(

@@ -15,7 +15,6 @@ from sanitize.keras_io import read_keras
 
 from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
-from ..input_scaling import take_maps
 from ..layers import (
     InputQuantizer,
     WeightedLayer,
@@ -34,6 +33,7 @@ from ..twins import compiled_step, run_batch
 from .entrance import take_kinds
 from .filling import fill_range, normalize_integers, weighted_readers
 from .float_view import QuantizedValue, float_view, quantized_values
+from .late_maps import take_maps
 from .observer import Observer
 from .observers import make_observer
 from .ports import input_names
@@ -48,8 +48,8 @@ LOOKED_AT = 256
 """So many of the samples are looked at to see whether they are of the scale of those before."""
 
 WITH_SAMPLES = (
-    "If a float input costs most, quantize with these samples, which then gives it offsets and "
-    "scales that were not possible any more. Else look at the ranges there."
+    "If inputs that one layer reads in several places cost most, quantize with these samples, "
+    "which then gives it weights of its own in each. Else look at the ranges there."
 )
 
 ANOTHER_SCALE = 16.0
@@ -74,11 +74,10 @@ def calibrate(
     that many per epoch, None for all.
 
     A model that was quantized without samples becomes what it had become with these (integer
-    samples make its inputs integers, for one), but for two kinds of float inputs: joined ones
-    of unlike scales, and those far from zero in front of layers without a bias or with padding.
-    Only quantizing with samples gives these scales and offsets of their own, and a
-    QuantizationLossWarning tells where an output suffers from that. Later calibrations set ranges
-    only, and warn of samples of quite another scale than the former ones.
+    samples make its inputs integers, for one), but where one layer reads several float inputs, one
+    by one, that lie far apart: only quantizing with samples gives it weights of its own in each
+    place, and a QuantizationLossWarning tells where an output suffers from that. Later calibrations
+    set ranges only, and warn of samples of quite another scale than the former ones.
 
     Raises QuantizationError for a model without quantized layers, for bad samples, and for
     fractions that rounding to the integers of an integer input leaves next to nothing of.

@@ -39,7 +39,8 @@ def layer_params(
         params.bias = _optional_int(numbers.qbias)
         if numbers.qpad_value is not None:
             values = as_array(numbers.qpad_value, np.float64)
-            params.pad_value = _integers(np.ldexp(values, aligned[0]))
+            if values.any():
+                params.pad_value = _integers(np.ldexp(values, aligned[0]))
     params.table = _optional_int(numbers.table)
     quantizer = layer.rescale_quantizer
     if quantizer is not None:

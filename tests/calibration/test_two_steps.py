@@ -8,7 +8,6 @@ import pytest
 from parameters import slow
 
 import quantkeras as qk
-from quantkeras.errors import QuantizationLossWarning
 from quantkeras.layers import Dequantizer
 from quantkeras.params import LayerOverride
 
@@ -183,15 +182,3 @@ def test_inputs_far_from_zero_get_offsets_in_the_second_step(kind, features) -> 
     for one, other in zip(direct.layers, program.layers, strict=True):
         np.testing.assert_array_equal(one.params.weights, other.params.weights)
         np.testing.assert_array_equal(one.params.scale, other.params.scale)
-
-
-@pytest.mark.filterwarnings(NO_SAMPLES)
-def test_what_only_samples_in_quantize_can_do_is_told(features) -> None:
-    far = (features * 0.01 + 100).astype(np.float32)
-    far = far.reshape(20, 2, 2, 3)
-    head = layers.Conv2D(3, 2, padding="same", name="head")
-    later = qk.quantize(normalized(far, head), num_samples=8)
-    with pytest.warns(
-        QuantizationLossWarning, match="'features' costs .* quantize with these samples"
-    ):
-        qk.calibrate(later, far)
