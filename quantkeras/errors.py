@@ -48,5 +48,9 @@ class InputMismatchWarning(UserWarning):
     """Data or samples that are prepared in another way than what a model or program takes."""
 
 
+class AccumulatorWarning(UserWarning):
+    """A model that was trained needs wider accumulators than it was fitted to."""
+
+
 class TrainingWarning(UserWarning):
     """What somebody should know who begins to train a quantized model."""

@@ -12,7 +12,7 @@ from exactness import assert_exact
 from keras import layers
 
 import quantkeras as qk
-from quantkeras.errors import AccumulatorTooWide
+from quantkeras.errors import AccumulatorTooWide, AccumulatorWarning
 from quantkeras.layers import InputQuantizer, WeightedLayer
 from quantkeras.runtime import Program
 from quantkeras.runtime.costs import program_costs
@@ -102,3 +102,23 @@ def test_the_settings_that_the_refusal_names_work(
         params = qk.QuantizationParams(buffer_bits=24, input_weight_bits=int(bits))
     program = qk.convert(qk.quantize(model, params, samples=samples))
     assert fits(program, params.buffer_bits)
+
+
+def test_what_training_makes_too_wide_is_told(model: Any, samples: np.ndarray) -> None:
+    quantized = qk.quantize(model, qk.QuantizationParams(**WIDE), samples=samples)
+    qk.convert(quantized)  # fits
+    first = quantized.get_layer("first")
+    # As training may move them: all of them as large as the largest.
+    first.kernel.assign(np.full(first.kernel.shape, np.asarray(first.kernel).max()))
+    with pytest.warns(AccumulatorWarning, match="'first' needs 34 bits.* calibrate"):
+        assert not fits(qk.convert(quantized))
+    program = qk.convert(qk.calibrate(quantized, samples))
+    assert fits(program)
+    np.testing.assert_array_equal(program.predict(samples), quantized.predict_on_batch(samples))
+
+
+@pytest.mark.filterwarnings("ignore:No samples were given")
+def test_a_second_step_fits_as_one_step_does(model: Any, samples: np.ndarray) -> None:
+    params = qk.QuantizationParams(**WIDE)
+    later = qk.calibrate(qk.quantize(model, params, num_samples=4), samples)
+    assert fits(qk.convert(later))

@@ -13,6 +13,7 @@ import numpy as np
 from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
 
+from ..accumulator_fit import fit_accumulators
 from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
 from ..layers import (
@@ -79,8 +80,11 @@ def calibrate(
     place, and a QuantizationLossWarning tells where an output suffers from that. Later calibrations
     set ranges only, and warn of samples of quite another scale than the former ones.
 
-    Raises QuantizationError for a model without quantized layers, for bad samples, and for
-    fractions that rounding to the integers of an integer input leaves next to nothing of.
+    As in ``quantize``, bits above 8 are given up where accumulators could overflow.
+
+    Raises QuantizationError for a model without quantized layers, for bad samples, for accumulators
+    (AccumulatorTooWide) that 8 bits are too many for, and for fractions that rounding to the
+    integers of an integer input leaves next to nothing of.
     """
     check_quantized(model, "calibrate")
     stream = open_samples(model, samples, num_samples, batch_size, epochs)
@@ -90,15 +94,18 @@ def calibrate(
         entries, told = inputs_of(read_keras(model)), set[str]()
         for batch in stream.peek(LOOKED_AT, BATCH_BUDGET):
             check_fed(entries, batch, told, beyond=ANOTHER_SCALE)
-    if not first:
-        return calibrate_on(model, stream, observer)
     params = made.params or QuantizationParams()
+    if not first:
+        calibrate_on(model, stream, observer)
+        fit_accumulators(model, params.buffer_bits)
+        return model
     graph = read_keras(model)
     take_kinds(graph, params, stream.dtypes)
     if not params.per_tensor_activations:
         take_maps(graph, _mapped_inputs(graph, observer), stream)
     watched = stream.peek(ROWS, BYTES) if is_watched(params) else []
     calibrate_on(model, stream, observer, fresh=True)
+    fit_accumulators(model, params.buffer_bits)
     attach(model, replace(made, provisional=False))
     if watched:
         warn_of_losses(model, watched, advice=WITH_SAMPLES)

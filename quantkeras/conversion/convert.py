@@ -33,6 +33,7 @@ from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .float_ends import warn_of_floats
 from .layer_numbers import as_array, check_finite, layer_params
 from .parts import integer_parts
+from .wide_accumulators import warn_of_wide_accumulators
 
 Array = npt.NDArray[Any]
 
@@ -51,11 +52,13 @@ def convert(model: keras.Model, part: int = 0) -> Program:
     tensors of earlier parts that it reads; they have the names of the layers that make them.
 
     Raises QuantizationError for a model without quantized layers, or with a quantized layer whose
-    numbers do not fit the hardware layer, and for a part that is not there.
+    numbers do not fit the hardware layer, and for a part that is not there. Warns
+    (AccumulatorWarning) of a model whose accumulators have outgrown buffer_bits in training.
     """
     graph = _readable(model)
     program = _part(model, graph, part)
     warn_of_floats(graph, program, part)
+    warn_of_wide_accumulators(model, program)
     return program
 
 
