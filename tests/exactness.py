@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from hypothesis import settings
 from keras import ops
 
 from quantkeras.conversion import convert
@@ -46,11 +47,14 @@ def integers_of(layer: Any, values: np.ndarray) -> np.ndarray:
     return values.astype(np.float64) / as_numpy(unit).astype(np.float64)
 
 
-def assert_exact(model: Any, x: Any, graph: bool = True, eager: bool = True) -> Program:
+def assert_exact(model: Any, x: Any, graph: bool | None = None, eager: bool = True) -> Program:
     """Keras eager == Keras predict == reference engine == blas engine, in every integer.
 
-    For models that end in Dequantizers. x: what `predict` takes. Returns the program.
+    For models that end in Dequantizers. x: what `predict` takes. graph: whether `predict`, which
+    compiles, is compared; None: outside of the quick profile. Returns the program.
     """
+    if graph is None:
+        graph = settings.get_current_profile_name() != "quick"
     program = convert(model)
     fed = fed_to(program, model, x)
     integers = program.run_integers(fed, keep="all", engine="reference")

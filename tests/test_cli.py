@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 from quantkeras.api import load_model, save_model
 from quantkeras.cli import COMMANDS, main
@@ -112,7 +113,9 @@ def test_what_has_no_integer_form_is_a_warning_and_strict_makes_it_an_error(work
     fails(capsys, [*words, "--strict"], r"stay float.*'shares'")
 
 
-@pytest.mark.parametrize("words", ["--correct_bias", "--adaround", "--equalize --adaround 5 -v"])
+@pytest.mark.parametrize(
+    "words", ["--correct_bias", *slow("--adaround", "--equalize --adaround 5 -v")]
+)
 def test_methods_without_labels(made, work, capsys, words):
     plain = ["quantize", "-m", f"{work}/net.h5", "-w", "3", "-sa", f"{made}/x.npz"]
     assert main([*plain, "-o", f"{work}/plain.h5"]) == 0

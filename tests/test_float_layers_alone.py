@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from parameters import slow
 
 import quantkeras as qk
 from quantkeras import QuantizationParams
@@ -75,7 +76,7 @@ def test_what_is_named_is_planned_as_float_alone(folding, name):
     assert not plan.stops
 
 
-@pytest.mark.parametrize("name", ["scale", "behind"])
+@pytest.mark.parametrize("name", ["scale", *slow("behind")])
 def test_the_layers_around_a_float_one_are_integer(folding, images, name):
     params = QuantizationParams(float_layers=(name,))
     quantized = qk.quantize(folding, params, images)

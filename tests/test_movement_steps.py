@@ -95,6 +95,7 @@ def moving():
     return quantize(keras.Model(inputs, outputs), samples=SAMPLES)
 
 
+@pytest.mark.slow
 def test_formats_per_channel_move_exactly(moving):
     program = assert_exact(moving, SAMPLES)
     for layer in program.layers:

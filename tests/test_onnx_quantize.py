@@ -13,6 +13,7 @@ import onnx
 import pytest
 from keras import layers
 from onnx_harness import model, node, random_arrays, run, weights
+from parameters import slow
 
 import quantkeras
 from quantkeras import QuantizationParams, convert, coverage, from_onnx, quantize, retrain
@@ -105,7 +106,7 @@ def test_a_quantized_onnx_model_learns_with_fit() -> None:
     assert quantized.evaluate(images, target, verbose=0) < before
 
 
-@pytest.mark.parametrize("source", ["proto", "bytes", "path"])
+@pytest.mark.parametrize("source", ["path", *slow("proto", "bytes")])
 def test_onnx_in_onnx_out(source: str, tmp_path: Path) -> None:
     given: Any = NET
     if source == "bytes":
@@ -273,6 +274,7 @@ def _exported(network: Any, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_keras_and_its_onnx_export_give_the_same_integers(tmp_path: Path) -> None:
     keras.utils.set_random_seed(3)
     image = keras.Input((12, 12, 3), name="image")

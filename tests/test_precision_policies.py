@@ -54,7 +54,7 @@ def outputs(quantized: keras.Model) -> np.ndarray:
     return np.asarray(quantized(X))
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"], indirect=True)
+@pytest.mark.parametrize("policy", ["mixed_float16", *slow("bfloat16")], indirect=True)
 def test_quantizing_under_a_policy_gives_the_same_model(
     policy: str, model: keras.Model, outputs: np.ndarray
 ) -> None:

@@ -71,6 +71,7 @@ def test_penalties_and_limits_go_along(tmp_path) -> None:
     assert (np.asarray(loaded.get_layer("depthwise").kernel) >= 0).all()
 
 
+@pytest.mark.slow
 def test_what_was_folded_is_named_when_training_begins() -> None:
     model = network(normalized=True)
     model.get_layer("conv").trainable = False

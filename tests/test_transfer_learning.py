@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import assert_exact
 from keras import layers
+from parameters import slow
 
 from model_zoo.batchnorm_statistics import randomize_batchnorm
 from quantkeras import coverage, load_model, quantize, save_model
@@ -78,7 +79,7 @@ def test_sequential_with_a_nested_backbone(tmp_path):
     )
 
 
-@pytest.mark.parametrize("augmentation", ["inside", "apart"])
+@pytest.mark.parametrize("augmentation", ["inside", *slow("apart")])
 def test_functional_with_a_backbone_called_for_inference(augmentation):
     keras.utils.set_random_seed(1)
     flips = [layers.RandomFlip(), layers.RandomContrast(0.2)]

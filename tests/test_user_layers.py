@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import assert_exact
 from keras import layers, ops
+from parameters import slow
 
 from quantkeras import convert, coverage, load_model, quantize, save_model, verify
 from quantkeras.errors import ModelFileError
@@ -74,7 +75,7 @@ def all_statuses(model):
 # -- functions of one number become tables ----------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 def test_a_function_written_by_hand_is_a_table_and_survives_saving(tmp_path, suffix):
     model = network(layers.Activation(wobble, name="wobble"))
     quantized = quantize(model, samples=X, strict=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers
+from parameters import slow
 
 from quantkeras.api import quantize
 from quantkeras.calibration import calibrate
@@ -43,7 +44,9 @@ def test_ranges_hold_what_was_seen():
         assert (np.abs(values).max(axis=(0, 1, 2)) <= limit * 1.0001).all()
 
 
-@pytest.mark.parametrize("kind", ["array", "dict", "list", "generator", "function", "dataset"])
+@pytest.mark.parametrize(
+    "kind", ["generator", *slow("array", "dict", "list", "function", "dataset")]
+)
 def test_samples_in_any_form_give_the_same_ranges(kind):
     tf = pytest.importorskip("tensorflow")
     batches = [X[i : i + 10] for i in range(0, 40, 10)]
@@ -61,7 +64,9 @@ def test_samples_in_any_form_give_the_same_ranges(kind):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-@pytest.mark.parametrize("observer", ["minmax", "moving_average", "percentile:99", "mse", "sqnr"])
+@pytest.mark.parametrize(
+    "observer", ["mse", *slow("minmax", "moving_average", "percentile:99", "sqnr")]
+)
 def test_every_observer_gives_an_exact_model(observer):
     quantized = quantize(network(), samples=X, observer=observer)
     assert_exact(quantized, X, graph=False)
@@ -74,6 +79,7 @@ def test_an_observer_per_layer():
     assert (ranges[0] <= ranges[1]).all() and (ranges[0] < ranges[1]).any()
 
 
+@pytest.mark.slow
 def test_calibrating_again_follows_new_data():
     quantized = quantize(network(), samples=X)
     before = quantized.predict(X[:4] * 8, verbose=0)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers
+from parameters import slow
 
 from quantkeras import QuantizationParams, load_model
 from quantkeras.api import quantize
@@ -116,7 +117,10 @@ def decibels(wanted, found):
     return [10 * np.log10(signal[:, a].mean() / noise[:, a].mean()) for a in (~border, border)]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+QUICK = ("offset", "behind movements", "two readers", "shared layer")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *slow(*sorted(NETWORKS.keys() - set(QUICK)))])
 def test_the_format_of_the_input_holds_the_padding(name, images):
     model = NETWORKS[name]()
     quantized = quantize(model, samples=images)

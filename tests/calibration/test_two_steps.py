@@ -119,7 +119,7 @@ def ranges(model: keras.Model) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 def test_calibrating_again_keeps_what_was_chosen(suffix, features, tmp_path) -> None:
     params = qk.QuantizationParams(
         observer="percentile:70", overrides=(LayerOverride("hidden", observer="minmax"),)

@@ -76,6 +76,7 @@ def test_each_output_of_a_float_layer_is_an_input_of_its_own(samples):
     assert sorted(entry.name for entry in behind.inputs) == ["odd", "odd:1"]
 
 
+@pytest.mark.slow
 def test_states_of_a_recurrent_layer_are_quantized_again():
     samples = np.random.default_rng(2).uniform(-1, 1, (12, 5, 3)).astype(np.float32)
     steps = keras.Input((5, 3))

@@ -147,6 +147,7 @@ def test_a_wrong_input_scale_is_found_at_the_input():
     assert report.first_difference.layer == "x" and report.first_difference.inputs == {}
 
 
+@pytest.mark.slow
 def test_a_program_from_before_a_new_calibration(quantized):
     model = keras.models.clone_model(quantized)
     model.set_weights(quantized.get_weights())

@@ -121,7 +121,9 @@ def test_channels_of_very_unlike_size_through_flatten(rng):
     assert better > 6
 
 
-@pytest.mark.parametrize(("bits", "smaller"), [(8, 14), (16, 7)])
+@pytest.mark.parametrize(
+    ("bits", "smaller"), [(8, 14), pytest.param(16, 7, marks=pytest.mark.slow)]
+)
 def test_adding_branches_of_very_unlike_size(bits, smaller, rng):
     """Aligning them takes more bits than float32 has."""
     a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_running import metadata, onnx, run_onnx
+from parameters import slow
 from runtime.small_programs import CONV_DENSE_X, CONV_DENSE_Y, conv_dense, gated
 
 from quantkeras import QuantizationParams, convert, export_onnx, quantize, save_model
@@ -67,7 +68,7 @@ def test_metadata_say_the_formats() -> None:
     assert described["float_tail"][0]["name"] == "probabilities"
 
 
-@pytest.mark.parametrize("form", ["integer", "qdq", "qoperator", "encodings"])
+@pytest.mark.parametrize("form", ["integer", *slow("qdq", "qoperator", "encodings")])
 def test_a_softmax_at_the_end_is_exported_with_the_model(form: str) -> None:
     model = quantized(lambda x: layers.Softmax(name="probabilities")(body(x)))
     assert convert(model).float_tail

@@ -71,6 +71,7 @@ def test_random_models_with_their_tails() -> None:
         run()
 
 
+@pytest.mark.slow
 def test_other_forms_of_random_networks() -> None:
     """onnxruntime takes the other forms, and each layer is within one step."""
     widths = st.sampled_from([8, 8, 16])

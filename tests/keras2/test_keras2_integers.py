@@ -4,17 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parameters import slow
 
 from quantkeras import convert, coverage, load_model, quantize, verify
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "keras2"
 NETWORKS = (
+    "convolutions",
+    "hard_swish",
+    "movement_functions",
+    "pieces",
     "residual_functions",
-    *slow("convolutions", "hard_swish", "movement_functions", "pieces", "transfer_learning"),
+    "transfer_learning",
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_layers_become_integer(name):
     x = np.load(FOLDER / f"{name}.npz")["x"]

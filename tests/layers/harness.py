@@ -161,7 +161,7 @@ class LayerHarness:
         assert np.ptp(program.run_integers(x)) > 1, "a trivial case"
 
     def test_exact_in_graph(self) -> None:
-        assert_exact(self.shared(), self.feed(self.samples()), eager=False)
+        assert_exact(self.shared(), self.feed(self.samples()), graph=True, eager=False)
 
     def test_exact_at_other_widths(self) -> None:
         branches = {}

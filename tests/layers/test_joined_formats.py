@@ -91,6 +91,7 @@ def test_channels_of_an_output_keep_their_resolution(images):
     assert_exact(quantized, rows[:8], graph=False)
 
 
+@pytest.mark.slow
 def test_joins_of_joins_know_all_their_parts(images):
     image = keras.Input((8, 8, 4))
     a, b, c = (conv(2 + i, gain=g, padding="same")(image) for i, g in enumerate((1.0, 300.0, 0.01)))

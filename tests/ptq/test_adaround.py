@@ -121,6 +121,7 @@ def test_blocks_are_reconstructed_and_never_get_worse():
     assert_exact(quantized, X[:8], graph=False)
 
 
+@pytest.mark.slow
 def test_several_inputs_and_outputs_and_shared_layers(rng):
     keras.utils.set_random_seed(0)
     a, b = keras.Input((6, 6, 3), name="a"), keras.Input((6, 6, 3), name="b")

@@ -68,6 +68,7 @@ def test_measured_means_are_those_of_the_float_model():
     assert_exact(quantized, X, graph=False)
 
 
+@pytest.mark.slow
 def test_known_means_do_nearly_as_well_without_data():
     model = network("average")
     quantized = quantize(model, FOUR_BITS, X)

@@ -53,6 +53,7 @@ def test_bits_go_where_they_help_most(model):
     assert len({(o.weight_bits, o.activation_bits) for o in params.overrides}) > 1
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be(model):
     with pytest.raises(QuantizationError, match="the least is"):
         mixed_precision(model, X, 0.01, widths=WIDTHS)

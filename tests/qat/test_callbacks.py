@@ -74,6 +74,7 @@ def test_progressive_bits_go_down_to_what_the_model_has():
     assert_exact(model, X, graph=False)
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_early_leaves_the_bits_of_the_model():
     model = student(teacher())
     trained(model, [ProgressiveBits(8, epochs=10)], epochs=1, eager=True)

@@ -48,6 +48,7 @@ def _trained(model: keras.Model, epochs: int = 2, eager: bool = True) -> keras.M
     return model
 
 
+@pytest.mark.slow
 def test_the_copy_begins_as_the_model_and_leaves_it_alone() -> None:
     model = _quantized()
     before = as_numpy(model(X))
@@ -76,6 +77,7 @@ def test_training_is_exact_at_every_moment_and_folds_to_the_same_integers() -> N
     assert_exact(folded, X, graph=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [pytest.param(".keras", marks=pytest.mark.slow), ".h5"])
 def test_a_live_model_is_saved_and_trained_on(tmp_path: Path, suffix: str) -> None:
     live = _trained(qk.live_batchnorm(_quantized(), X, momentum=0.9), epochs=1)

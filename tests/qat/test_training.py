@@ -58,6 +58,7 @@ def test_fit_moves_what_the_mode_says_and_stays_exact(mode: str) -> None:
     assert_exact(model, X)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_a_four_bit_model() -> None:
     model = quantkeras.set_ranges(_quantized(), "learned")
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(True))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from float_networks import assert_reads, assert_sanitizes, predictions, random_batch, randomized
 from keras import layers, ops
+from parameters import slow
 
 from sanitize import differences, read_keras, write_keras
 
@@ -101,7 +102,7 @@ def test_only_the_outputs_that_are_used_stay():
 
 
 @pytest.mark.filterwarnings("ignore:.*HDF5 file.*:UserWarning")
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("suffix", ["keras", *slow("h5")])
 def test_saved_and_loaded(tmp_path, suffix):
     """All of them in one network, written with layers only."""
     model = functional(lambda x: [build(x) for build in EVERY.values()])

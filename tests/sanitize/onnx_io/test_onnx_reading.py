@@ -18,6 +18,7 @@ from onnx_harness import (
     run,
     weights,
 )
+from parameters import slow
 
 from sanitize import evaluate, write_keras
 from sanitize.onnx_io import OnnxError, import_onnx, read_onnx
@@ -272,7 +273,7 @@ def test_names_are_legal_for_keras() -> None:
     assert imported.graph["layer1/0_conv"].source == ("/layer1/0:conv",)
 
 
-@pytest.mark.parametrize("name", ["resnet20_cifar10", "resnet20_cifar10_jpeg"])
+@pytest.mark.parametrize("name", ["resnet20_cifar10", *slow("resnet20_cifar10_jpeg")])
 def test_reference_networks(name: str, shared_dir: Path) -> None:
     path = shared_dir / "models" / f"{name}.onnx"
     imported = check_model(onnx.load(str(path)), tolerance=1e-4)
