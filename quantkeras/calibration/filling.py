@@ -7,6 +7,11 @@ same, and nearly the whole range is used. The ratio is at least 1 and below 2; b
 quantizer allows, a channel is left as it is. The headroom is for values that the samples did not
 show: a range that is filled to the last integer saturates more on new data than it gains.
 
+Ratios that differ from channel to channel make the readers' weights uneven, and those of an output
+channel share a step. Where two layers or more with weights of few bits read a value, all of them
+would lose by that, more than the value gains: it is left as it is, unless it joins tensors of
+unlike ranges.
+
 Where tensors of unlike ranges were joined (a concatenation), one scale of the reader's weights has
 to serve all of them: the weights of a small tensor are large, and those of a large one would be
 rounded away. Then all channels of a small one are multiplied by a power of two as well, by which
@@ -31,6 +36,9 @@ from ..numerics.shapes import fixed_shape
 
 HEADROOM = 0.85
 """Part of the integer range that the observed range fills."""
+
+BITS_TO_SPARE = 8
+"""Weights of so many bits may become uneven."""
 
 MOVEMENTS = ("flatten", "reshape", "permute", "max_pool", "pad", "identity")
 
@@ -68,13 +76,25 @@ def weighted_readers(graph: Graph, name: str) -> list[Reader] | None:
     return readers
 
 
+def may_fill(graph: Graph, name: str, quantizer: OutputQuantizer) -> bool:
+    """Whether factors may go from a value into the weights of all that reads it, and should."""
+    readers = weighted_readers(graph, name)
+    if readers is None or quantizer.parts or not quantizer.per_channel:
+        return readers is not None
+    # Depthwise convolutions do not mind: each of their output channels reads one channel.
+    minding = [reader.layer for reader in readers if reader.layer.input_weights() is not None]
+    return len(minding) < 2 or all(
+        layer.weight_quantizer.bits >= BITS_TO_SPARE for layer in minding
+    )
+
+
 def fill_range(
     graph: Graph, name: str, largest: np.ndarray, border: Border | None = None
 ) -> np.ndarray:
     """Scale the value ``name`` to fill its format; returns by what it changed, (c,).
 
     largest: clipping range of the value as it is, (c,) or scalar, > 0; border: what stands around
-    it. Call only where :func:`weighted_readers` finds them.
+    it. Call only where :func:`may_fill` allows it.
     """
     readers = weighted_readers(graph, name)
     assert readers is not None

@@ -32,7 +32,7 @@ from ..provenance import attach, provenance_of
 from ..runtime.fed import check_fed
 from ..twins import compiled_step, run_batch
 from .entrance import take_kinds
-from .filling import fill_range, normalize_integers, weighted_readers
+from .filling import fill_range, may_fill, normalize_integers
 from .float_view import QuantizedValue, float_view, quantized_values
 from .late_maps import take_maps
 from .observer import Observer
@@ -251,7 +251,7 @@ def _set_ranges(
         border = borders.get(id(quantizer))
         if isinstance(layer, InputQuantizer) and fresh:
             layer.signed = bool(observer.ranges().minimum.min() < 0 or (border and border.negative))
-        foldable = fill and name in graph and weighted_readers(graph, name) is not None
+        foldable = fill and name in graph and may_fill(graph, name, quantizer)
         largest = observer.range(quantizer.bits, quantizer.signed, power_of_two=not foldable)
         if foldable:
             change = fill_range(graph, name, largest, border)
