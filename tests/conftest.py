@@ -11,6 +11,7 @@ names a folder with models/ and data/ (default: shared/ beside the checkout, if 
 QUANTKERAS_DATA one with mnist.npz and cifar10.npz.
 """
 
+import gc
 import os
 import random
 import zlib
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 pytest.register_assert_rewrite("exactness", "harness")
+
+# Models are many small objects; to look through them every 700 takes a twentieth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One worker a core: threads of their own would only wait for each other. Read at import of
