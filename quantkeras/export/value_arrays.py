@@ -189,8 +189,10 @@ class ValueArrays:
         first = np.array(-qmin - zero_point(index.dtype, limits))
         if entries.ndim == 2:
             first = first + np.arange(entries.shape[1]) * len(entries)
-        if index.dtype == np.float32:
+        if index.dtype == np.float32:  # values that no quantization has held within the table
             index = index._replace(name=self._builder.node("Round", [index.name]))
+            index = self._builder.operate("Max", index, limits.low)
+            index = self._builder.operate("Min", index, limits.high)
         index = self._builder.cast(index, np.int32)
         if np.any(first):
             index = self._builder.operate("Add", index, first)

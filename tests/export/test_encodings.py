@@ -17,7 +17,8 @@ from quantkeras.export import Encoding, encoding_observers, read_encodings
 from quantkeras.export.encodings import VERSIONS, encodings_document
 from quantkeras.runtime import Program
 
-layers = pytest.importorskip("keras").layers
+keras = pytest.importorskip("keras")
+layers = keras.layers
 
 BYTES = Encoding("image", 8, False, np.array(0.5), np.array(114))
 SIGNED = Encoding("sum", 8, True, np.array(0.25), np.array(0))
@@ -128,7 +129,6 @@ def quantkeras_array(constant: Any) -> np.ndarray:
 
 
 def small_network() -> Any:
-    keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(3)
     inputs = keras.Input((6, 6, 3), name="image")
     x = layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
@@ -152,3 +152,19 @@ def test_a_model_is_quantized_by_the_ranges_of_a_file(tmp_path: Any) -> None:
 
 def formats(program: Program) -> dict[str, str]:
     return {name: str(fmt) for name, fmt in program.formats.items()}
+
+
+def test_values_beyond_a_table_take_its_last_entries() -> None:
+    """The float graph does not saturate in front of it."""
+    rng = np.random.default_rng(4)
+    image = keras.Input((4, 4, 3))
+    y = layers.Conv2D(4, 1, activation="leaky_relu", use_bias=False)(image)
+    samples = rng.uniform(-1, 1, (16, 4, 4, 3)).astype(np.float32)
+    program = convert(
+        quantize(keras.Model(image, layers.GlobalAveragePooling2D()(y)), samples=samples)
+    )
+    (entry,) = program.inputs
+    model = export_onnx(program, format="encodings")
+    far = run_onnx(model, {entry.name: 1e6 * samples})[program.outputs[0]]
+    held = run_onnx(model, {entry.name: 2e6 * samples})[program.outputs[0]]
+    np.testing.assert_array_equal(far, held)

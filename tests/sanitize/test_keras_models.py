@@ -121,7 +121,7 @@ def test_models_without_a_graph_are_refused():
         read_keras(Free())
     with pytest.raises(GraphError, match="not built"):
         read_keras(keras.Sequential([layers.Dense(3)]))
-    with pytest.raises(TypeError, match=r"takes a keras\.Model"):
+    with pytest.raises(TypeError, match=r"a keras\.Model is read here, not a Dense"):
         read_keras(layers.Dense(3))
 
 
