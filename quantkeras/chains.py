@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def chains_of(graph: Graph, integer: set[str], needed: set[str]) -> dict[str, tu
 
 def _chain(graph: Graph, core: Node, integer: set[str]) -> tuple[Node, ...]:
     chain = [core]
-    stages: list[tuple[str, ...]] = [("max_pool",), ("relu",), AVERAGES, ("activation",)]
+    stages: list[Collection[str]] = [("max_pool",), ("relu",), AVERAGES, ("activation",)]
     if core.kind == "activation":
         stages = []
     elif core.kind == "max_pool":

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from sanitize.graph import Graph, Node
+from sanitize.kinds import Trait, kinds_with
 
-MOVEMENTS = (
-    "flatten",
-    "reshape",
-    "permute",
-    "max_pool",
-    "pad",
-    "identity",
-    "slice",
-    "upsample",
-)
+MOVEMENTS = kinds_with(Trait.MOVES) | {"max_pool"}
+"""A global max pool is none: there is no layer for it between quantized ones."""
 
 
 def only_moves(node: Node) -> bool:

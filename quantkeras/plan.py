@@ -10,16 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanitize.graph import Graph, Node, producer_of
+from sanitize.kinds import Trait, kinds_with
 
 from .moving import moves_channels
-from .numerics.layer import ELEMENTWISE
 from .params import LayerSettings
 
-CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose")
-WEIGHTED = (*CONVOLUTIONS, "dense")
-MERGES = (*ELEMENTWISE, "concat")
-AVERAGES = ("global_avg_pool", "avg_pool")
-STANDALONE = ("relu", "activation", *AVERAGES)
+WEIGHTED = kinds_with(Trait.LINEAR)
+AVERAGES = kinds_with(Trait.AVERAGES)
+STANDALONE = AVERAGES | {"relu", "activation"}
 ASKED = "kept in float as asked"
 
 

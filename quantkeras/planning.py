@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sanitize.graph import Graph, Node, producer_of
+from sanitize.kinds import MERGES
 
 from .borders import Border, find_borders, folded_padding, join_borders
 from .chains import chains_of, moved_outputs
@@ -13,7 +14,7 @@ from .layers.element_function import minimum_of
 from .moving import MOVEMENTS, only_moves
 from .onnx_operator import OnnxOperatorLayer, type_name
 from .params import QuantizationParams
-from .plan import ASKED, MERGES, STANDALONE, WEIGHTED, Block, FloatNode, Plan
+from .plan import ASKED, STANDALONE, WEIGHTED, Block, FloatNode, Plan
 
 
 def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
@@ -138,7 +139,7 @@ def _refusal(graph: Graph, node: Node, begins: bool = False) -> str | None:
         return f"{layer} has no integer form here{told}; {remedy}"
     if node.kind == "batchnorm":
         return "a BatchNormalization that could not be folded has no integer form"
-    if node.kind not in ("input", *WEIGHTED, *MERGES, *STANDALONE, *MOVEMENTS):
+    if node.kind not in {"input"} | WEIGHTED | MERGES | STANDALONE | MOVEMENTS:
         return f"{node.kind} has no integer form"
     if None in node.shape:
         return f"its shape {node.shape} is not fixed; give the model a fixed input size"
@@ -221,7 +222,7 @@ def _core_is_unsigned(chain: tuple[Node, ...], unsigned: set[str]) -> bool:
     core = chain[0]
     positive = all(producer_of(v) in unsigned for v in core.inputs)
     rectified = any(node.kind == "relu" for node in chain)
-    return rectified or (positive and core.kind not in (*WEIGHTED, "subtract"))
+    return rectified or (positive and core.kind not in WEIGHTED | {"subtract"})
 
 
 def _is_unsigned(chain: tuple[Node, ...], unsigned: set[str]) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from sanitize.graph import Graph, Node, producer_of
+from sanitize.kinds import MERGES, Trait, kinds_with
 
 from .moving import only_moves
-from .numerics.layer import ELEMENTWISE
 from .plan import AVERAGES, WEIGHTED, Block, Plan
 
 USUAL = 2
@@ -24,8 +24,9 @@ APART = 24
 MOST_SUMMED = 16
 """Of joined channels that layers sum, or align with other tensors, whatever the accumulator."""
 
-_DEPTHWISE = ("depthwise_conv2d", "depthwise_conv2d_transpose")
-_STAGES = ("relu", "activation", "max_pool", *AVERAGES, *_DEPTHWISE)
+_JOINS = kinds_with(Trait.JOINS)
+_DEPTHWISE = kinds_with(Trait.DEPTHWISE)
+_STAGES = AVERAGES | _DEPTHWISE | {"relu", "activation", "max_pool"}
 """Cores that treat every channel by itself, in its own steps."""
 
 
@@ -44,7 +45,7 @@ def is_joined(graph: Graph, value: str) -> bool:
         node = graph[waiting.pop()]
         if node.kind == "concat" and _joins_channels(graph, node):
             return True
-        if only_moves(node) or node.kind in (*_STAGES, *ELEMENTWISE, "concat"):
+        if only_moves(node) or node.kind in _STAGES | MERGES:
             sources = {producer_of(each) for each in node.inputs}
             waiting += sources - seen
             seen |= sources
@@ -59,7 +60,7 @@ def joined_parts(graph: Graph, value: str) -> tuple[int, ...]:
     parts: tuple[int, ...] = ()
     if node.kind == "concat" and _joins_channels(graph, node):
         parts = tuple(part for each in node.inputs for part in joined_parts(graph, each))
-    elif only_moves(node) or node.kind in (*_STAGES, *ELEMENTWISE):
+    elif only_moves(node) or node.kind in _STAGES | _JOINS:
         found = [joined_parts(graph, each) for each in node.inputs if is_joined(graph, each)]
         parts = found[0] if found else ()
     return parts if sum(parts) == channels else (channels,)
@@ -82,7 +83,7 @@ def _of_readers(plan: Plan, value: str, joined: bool) -> int:
 
 def _of_reader(plan: Plan, reader: Block, joined: bool) -> int:
     core = reader.core
-    if core.kind in ELEMENTWISE:
+    if core.kind in _JOINS:
         return MOST_SUMMED if joined else USUAL
     if core.kind in WEIGHTED and core.kind not in _DEPTHWISE:
         return _of_sums(reader) if joined else USUAL

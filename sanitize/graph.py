@@ -9,7 +9,7 @@ Conventions that hold everywhere in this package:
 * Nodes and graphs never change. A rewrite makes a new graph with :meth:`Graph.replace`, which sorts
   it, drops what nobody uses any more, works out the shapes and checks the result.
 
-What each kind computes is defined once, in :mod:`sanitize.semantics`.
+What kinds there are, and what each computes, is defined once, in :mod:`sanitize.kinds`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .node import (
-    KINDS,
-    MERGES,
     GraphError,
     Node,
     node_shape,
@@ -32,8 +30,6 @@ from .ordering import check_nodes, sorted_live, with_shapes
 from .shapes import Shape
 
 __all__ = [
-    "KINDS",
-    "MERGES",
     "Graph",
     "GraphError",
     "Node",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph import Graph, Node
+from .kinds import Trait
 from .match import Keep, apply_rule
 from .pipeline import sanitize_graph
 from .rules.batchnorm import FoldIntoConsumer
@@ -185,7 +186,7 @@ def _channels_read(graph: Graph, name: str, first: int) -> dict[str, NDArray[np.
 
 def _reader(graph: Graph, node: Node, sources: NDArray[np.int64]) -> Reader:
     outside = None
-    if node.kind in ("conv2d", "depthwise_conv2d") and explicit_pads(graph, node) != (
+    if Trait.CONVOLVES in node.traits and explicit_pads(graph, node) != (
         (0, 0),
         (0, 0),
     ):

@@ -1,6 +1,6 @@
 """One operation of a float graph: its kind, inputs, attributes and weights.
 
-The kinds are listed here; what each computes is defined once, in :mod:`sanitize.semantics`.
+What kinds there are, and what each computes, stands in :mod:`sanitize.kinds`.
 """
 
 from __future__ import annotations
@@ -13,45 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .shapes import Shape, infer_shape
+from .kinds import KINDS, Trait
+from .shapes import Shape
 
 Array = NDArray[np.floating[Any]]
-
-#: Every node kind, with the weights it must have and the weights it may have.
-KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "input": ((), ()),
-    "conv2d": (("kernel",), ("bias", "pad_value")),
-    "depthwise_conv2d": (("kernel",), ("bias", "pad_value")),
-    "conv2d_transpose": (("kernel",), ("bias",)),
-    "depthwise_conv2d_transpose": (("kernel",), ("bias",)),
-    "dense": (("kernel",), ("bias",)),
-    "batchnorm": (("mean", "variance"), ("gamma", "beta")),
-    "affine": (("scale", "offset"), ()),
-    "relu": ((), ("max_value",)),
-    "activation": ((), ("alpha",)),
-    "softmax": ((), ()),
-    "max_pool": ((), ()),
-    "avg_pool": ((), ()),
-    "global_avg_pool": ((), ()),
-    "global_max_pool": ((), ()),
-    "add": ((), ()),
-    "subtract": ((), ()),
-    "multiply": ((), ()),
-    "maximum": ((), ()),
-    "minimum": ((), ()),
-    "concat": ((), ()),
-    "flatten": ((), ()),
-    "reshape": ((), ()),
-    "permute": ((), ()),
-    "pad": ((), ()),
-    "upsample": ((), ()),
-    "slice": ((), ()),
-    "identity": ((), ()),
-    "opaque": ((), ()),
-}
-
-#: Kinds that combine two or more values.
-MERGES = frozenset({"add", "subtract", "multiply", "maximum", "minimum", "concat"})
 
 
 class GraphError(ValueError):
@@ -71,7 +36,7 @@ def output_index(value: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation. See the table in :mod:`sanitize.semantics` for the attributes of each kind.
+    """One operation. See the table in :mod:`sanitize.kinds` for the attributes of each kind.
 
     ``source`` names the layers of the user's model that the node stands for; reports use it.
     ``share`` is the same text on all call sites of one layer that is called several times: these
@@ -105,6 +70,11 @@ class Node:
             else:
                 merged[key] = np.asarray(value, np.float32)
         return self.with_(weights=merged)
+
+    @property
+    def traits(self) -> Trait:
+        """What its kind has in common with others."""
+        return KINDS[self.kind].traits
 
     @property
     def output_count(self) -> int:
@@ -148,7 +118,7 @@ def node_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
         return tuple(node.attrs["shapes"][0])
     weight_shapes = {key: value.shape for key, value in node.weights.items()}
     try:
-        return infer_shape(node.kind, node.attrs, weight_shapes, shapes)
+        return KINDS[node.kind].shape(node.attrs, weight_shapes, shapes)
     except ValueError as error:
         raise GraphError(f"node '{node.name}' ({node.kind}): {error}") from error
     except KeyError as error:
@@ -160,10 +130,10 @@ def _check_node(node: Node) -> None:
         raise GraphError(f"'{node.name}' is not a node name: empty, or it contains ':'")
     if node.kind not in KINDS:
         raise GraphError(f"node '{node.name}' has the unknown kind '{node.kind}'")
-    needed, optional = KINDS[node.kind]
-    missing = set(needed) - set(node.weights)
+    kind = KINDS[node.kind]
+    missing = set(kind.needed) - set(node.weights)
     if missing:
         raise GraphError(f"node '{node.name}' ({node.kind}) lacks weights {sorted(missing)}")
-    extra = set(node.weights) - set(needed) - set(optional)
+    extra = set(node.weights) - set(kind.needed) - set(kind.optional)
     if extra:
         raise GraphError(f"node '{node.name}' ({node.kind}) has unknown weights {sorted(extra)}")

@@ -1,45 +1,15 @@
-"""What each node kind computes, once, in NumPy.
-
-=================  ===========================================================================
-kind               attributes, weights; meaning
-=================  ===========================================================================
-conv2d             strides, padding, dilation, groups; kernel (kh, kw, cin/groups, cout), [bias],
-                   [pad_value (cin,)]: the value that stands in the padding, 0 unless given
-depthwise_conv2d   strides, padding, dilation; kernel (kh, kw, c, m), [bias (c*m,)], [pad_value]
-conv2d_transpose   strides, padding, output_padding, dilation; kernel (kh, kw, cout, cin), [bias]
-depthwise_conv2d_  strides, padding, output_padding, dilation; kernel (kh, kw, c, m), [bias (c*m,)]
-transpose
-dense              kernel (in, out), [bias]; works on the last axis
-batchnorm          epsilon; mean, variance, [gamma], [beta]; last axis, inference statistics
-affine             scale, offset: x * scale + offset, both broadcast against the unbatched shape
-relu               [max_value]: clip(x, 0, max_value); max_value may be a weight per channel
-activation         function and its parameters: see ``sanitize.activations``
-max_pool           size, strides, padding; padding counts as minus infinity
-avg_pool           size, strides, padding; padding is not counted in the mean
-global_*_pool      keepdims
-concat             axis
-slice              slices: (start, stop, step) per axis; squeeze: axes of length 1 to drop
-permute            dims: order of the unbatched axes
-pad                padding ((top, bottom), (left, right)) with [value], else with zeros
-upsample           size: nearest neighbour
-opaque             call: a callable from a list of arrays to a list of arrays
-=================  ===========================================================================
-
-Padding is "same" (the odd element goes behind), "valid" or ((top, bottom), (left, right)). Nodes
-with weights may carry a fused ``activation`` attribute: {"kind": ..., attributes of that kind}.
-"""
+"""Runs a float graph in NumPy, by what :mod:`sanitize.kinds` says each kind of node computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import apply_activation
 from .graph import Graph, Node, producer_of
-from .windows import WINDOW_KINDS, Run, pad_hw, with_bias
+from .kinds import KINDS
 
 Array = NDArray[Any]
 
@@ -117,91 +87,11 @@ def run_node(node: Node, inputs: Sequence[Array], dtype: Any = np.float32) -> li
         results = node.attrs["call"](list(inputs))
         return [np.asarray(result).astype(dtype, copy=False) for result in results]
     weights = {key: value.astype(dtype, copy=False) for key, value in node.weights.items()}
-    result = _RUN[node.kind](node.attrs, weights, list(inputs))
+    result = KINDS[node.kind].run(node.attrs, weights, list(inputs))
     fused = node.attrs.get("activation")
     if fused is not None:
-        result = _RUN[fused["kind"]](fused, {}, [result])
+        result = KINDS[fused["kind"]].run(fused, {}, [result])
     return [np.asarray(result, dtype)]
-
-
-def _dense(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    return with_bias(inputs[0] @ weights["kernel"], weights)
-
-
-def _batchnorm(
-    attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
-) -> Array:
-    scale = 1.0 / np.sqrt(weights["variance"] + np.asarray(attrs["epsilon"], inputs[0].dtype))
-    if "gamma" in weights:
-        scale = scale * weights["gamma"]
-    result = (inputs[0] - weights["mean"]) * scale
-    return np.asarray(result + weights["beta"] if "beta" in weights else result)
-
-
-def _relu(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    result = np.maximum(inputs[0], 0)
-    ceiling = weights.get("max_value", attrs.get("max_value"))
-    return result if ceiling is None else np.minimum(result, ceiling)
-
-
-def _softmax(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    axis = attrs["axis"] + 1
-    powers = np.exp(inputs[0] - inputs[0].max(axis=axis, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
-
-
-def _fold(function: Callable[[Array, Array], Array]) -> Run:
-    """An element-wise function of two arrays applied from left to right."""
-
-    def run(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-        result: Array = inputs[0]
-        for other in inputs[1:]:
-            result = function(result, other)
-        return result
-
-    return run
-
-
-def _slice(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    cut = inputs[0][(slice(None), *(slice(*limits) for limits in attrs["slices"]))]
-    drop = tuple(axis + 1 for axis in attrs.get("squeeze", ()))
-    return np.squeeze(cut, axis=drop) if drop else cut
-
-
-def _reshape(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    # At most one unknown size can be worked out; the batch size is taken from the data.
-    target = [-1 if size is None else size for size in attrs["shape"]]
-    return inputs[0].reshape(inputs[0].shape[0], *target)
-
-
-_RUN: Mapping[str, Run] = {
-    **WINDOW_KINDS,
-    "dense": _dense,
-    "batchnorm": _batchnorm,
-    "affine": lambda attrs, weights, inputs: inputs[0] * weights["scale"] + weights["offset"],
-    "relu": _relu,
-    "activation": lambda attrs, weights, inputs: apply_activation(attrs, weights, inputs[0]),
-    "softmax": _softmax,
-    "add": _fold(np.add),
-    "subtract": _fold(np.subtract),
-    "multiply": _fold(np.multiply),
-    "maximum": _fold(np.maximum),
-    "minimum": _fold(np.minimum),
-    "concat": lambda attrs, weights, inputs: np.concatenate(inputs, axis=attrs["axis"] + 1),
-    "flatten": lambda attrs, weights, inputs: inputs[0].reshape(inputs[0].shape[0], -1),
-    "reshape": _reshape,
-    "permute": lambda attrs, weights, inputs: inputs[0].transpose(
-        0, *(axis + 1 for axis in attrs["dims"])
-    ),
-    "pad": lambda attrs, weights, inputs: pad_hw(
-        inputs[0], attrs["padding"], attrs.get("value", 0.0)
-    ),
-    "upsample": lambda attrs, weights, inputs: (
-        inputs[0].repeat(attrs["size"][0], axis=1).repeat(attrs["size"][1], axis=2)
-    ),
-    "slice": _slice,
-    "identity": lambda attrs, weights, inputs: inputs[0],
-}
 
 
 def values_of(graph: Graph, node: Node) -> list[str]:

@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 from .graph import Graph, Node
+from .kinds import Trait
 
-_KEEPS_SIGN = frozenset(
-    {
-        "max_pool",
-        "avg_pool",
-        "global_avg_pool",
-        "global_max_pool",
-        "flatten",
-        "reshape",
-        "permute",
-        "upsample",
-        "slice",
-        "identity",
-        "add",
-        "multiply",
-        "minimum",
-        "concat",
-    }
-)
 _NEVER_NEGATIVE = frozenset(
     {
         "sigmoid",
@@ -36,36 +19,25 @@ _NEVER_NEGATIVE = frozenset(
         "square",
     }
 )
-#: Sums of products: never negative if neither the input nor any weight is.
-_SUMS = frozenset(
-    {
-        "conv2d",
-        "depthwise_conv2d",
-        "conv2d_transpose",
-        "depthwise_conv2d_transpose",
-        "dense",
-        "affine",
-    }
-)
 
 
 def is_non_negative(graph: Graph, value: str) -> bool:
     """Whether it can be proved that no element of ``value`` is ever negative."""
     node = graph[value]
-    if node.kind in ("relu", "softmax"):
+    if Trait.NEVER_NEGATIVE in node.traits:
         return True
     if node.kind == "activation":
         low = node.attrs.get("low")
         clipped = node.attrs["function"] == "clip" and low is not None and low >= 0
         return clipped or node.attrs["function"] in _NEVER_NEGATIVE
-    if node.kind in _SUMS:
+    if Trait.LINEAR in node.traits or node.kind == "affine":
         positive = all((array >= 0).all() for array in node.weights.values())
         return positive and "activation" not in node.attrs and _inputs_are(graph, node)
     if node.kind == "pad":
         return node.attrs.get("value", 0.0) >= 0 and is_non_negative(graph, node.inputs[0])
     if node.kind == "maximum":
         return any(is_non_negative(graph, part) for part in node.inputs)
-    return node.kind in _KEEPS_SIGN and _inputs_are(graph, node)
+    return Trait.KEEPS_SIGN in node.traits and _inputs_are(graph, node)
 
 
 def _inputs_are(graph: Graph, node: Node) -> bool:

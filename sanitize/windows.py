@@ -1,4 +1,4 @@
-"""The kinds that slide a window over height and width, in NumPy; see ``sanitize.semantics``."""
+"""The kinds that slide a window over height and width, in NumPy; see :mod:`sanitize.kinds`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def pad_hw(x: Array, pads: Any, value: Any = 0.0) -> Array:
 
 
 def _windows(
-    kind: str, attrs: Mapping[str, Any], weights: Mapping[str, Array], x: Array, fill: Any
+    attrs: Mapping[str, Any], weights: Mapping[str, Array], x: Array, fill: Any
 ) -> tuple[Array, tuple[int, int]]:
     """View (n, ho, wo, c, kh, kw) of the padded input, and the kernel size."""
     shapes = {key: value.shape for key, value in weights.items()}
-    padding, size, strides, dilation = window_of(kind, attrs, shapes)
+    padding, size, strides, dilation = window_of(attrs, shapes)
     pads = window_pads(padding, x.shape[1:3], size, strides, dilation)
     x = pad_hw(x, pads, fill)
     span = tuple((k - 1) * d + 1 for k, d in zip(size, dilation, strict=True))
@@ -74,8 +74,8 @@ def _times(view: Array, matrix: Array) -> Array:
     return result
 
 
-def _conv2d(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, _ = _windows("conv2d", attrs, weights, inputs[0], weights.get("pad_value", 0.0))
+def conv2d(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
+    view, _ = _windows(attrs, weights, inputs[0], weights.get("pad_value", 0.0))
     kernel, groups = weights["kernel"], attrs["groups"]
     cin, cout = kernel.shape[2], kernel.shape[3] // groups
     parts = []
@@ -86,11 +86,11 @@ def _conv2d(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list
     return with_bias(parts[0] if groups == 1 else np.concatenate(parts, -1), weights)
 
 
-def _depthwise(
+def depthwise_conv2d(
     attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
 ) -> Array:
     fill = weights.get("pad_value", 0.0)
-    view, (kh, kw) = _windows("depthwise_conv2d", attrs, weights, inputs[0], fill)
+    view, (kh, kw) = _windows(attrs, weights, inputs[0], fill)
     kernel = weights["kernel"]
     total = np.zeros((*view.shape[:4], kernel.shape[3]), view.dtype)
     for row in range(kh):
@@ -138,7 +138,7 @@ def _transposed(
     return canvas[:, rows, columns]
 
 
-def _conv2d_transpose(
+def conv2d_transpose(
     attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
 ) -> Array:
     x, kernel = inputs[0], weights["kernel"]
@@ -146,7 +146,7 @@ def _conv2d_transpose(
     return with_bias(result, weights)
 
 
-def _depthwise_transpose(
+def depthwise_conv2d_transpose(
     attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
 ) -> Array:
     x, kernel = inputs[0], weights["kernel"]
@@ -158,36 +158,24 @@ def _depthwise_transpose(
     return with_bias(_transposed(attrs, x, kernel, one_tap, channels), weights)
 
 
-def _max_pool(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, _ = _windows("max_pool", attrs, {}, inputs[0], -np.inf)
+def max_pool(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
+    view, _ = _windows(attrs, {}, inputs[0], -np.inf)
     return np.asarray(view.max(axis=(-2, -1)))
 
 
-def _avg_pool(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
-    view, _ = _windows("avg_pool", attrs, {}, inputs[0], 0.0)
-    counts, _ = _windows("avg_pool", attrs, {}, np.ones_like(inputs[0][:1, :, :, :1]), 0.0)
+def avg_pool(attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]) -> Array:
+    view, _ = _windows(attrs, {}, inputs[0], 0.0)
+    counts, _ = _windows(attrs, {}, np.ones_like(inputs[0][:1, :, :, :1]), 0.0)
     return np.asarray(view.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)))
 
 
-def _global_avg(
+def global_avg_pool(
     attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
 ) -> Array:
     return np.asarray(inputs[0].mean(axis=(1, 2), keepdims=attrs["keepdims"]))
 
 
-def _global_max(
+def global_max_pool(
     attrs: Mapping[str, Any], weights: Mapping[str, Array], inputs: list[Array]
 ) -> Array:
     return np.asarray(inputs[0].max(axis=(1, 2), keepdims=attrs["keepdims"]))
-
-
-WINDOW_KINDS: Mapping[str, Run] = {
-    "conv2d": _conv2d,
-    "depthwise_conv2d": _depthwise,
-    "conv2d_transpose": _conv2d_transpose,
-    "depthwise_conv2d_transpose": _depthwise_transpose,
-    "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
-    "global_avg_pool": _global_avg,
-    "global_max_pool": _global_max,
-}

@@ -30,6 +30,7 @@ from keras import ops
 
 from sanitize.graph import Graph, Node
 
+from .. import moving
 from ..borders import Border
 from ..layers import PART_SPREAD, InputQuantizer, OutputQuantizer, WeightedLayer
 from ..numerics.shapes import fixed_shape
@@ -40,7 +41,8 @@ HEADROOM = 0.85
 BITS_TO_SPARE = 8
 """Weights of so many bits may become uneven."""
 
-MOVEMENTS = ("flatten", "reshape", "permute", "max_pool", "pad", "identity")
+MOVEMENTS = moving.MOVEMENTS - {"slice", "upsample"}
+"""Of which :func:`moved_along` knows what becomes of channels."""
 
 
 class Reader(NamedTuple):

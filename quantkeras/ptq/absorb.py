@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanitize.graph import Graph, Node
+from sanitize.kinds import Trait
 from sanitize.rules.linear import (
     LINEAR,
     constant_response,
@@ -139,6 +140,6 @@ def _least_padding(reader: Node, link: Link, channels: int) -> Array:
 
 
 def _is_padded(graph: Graph, node: Node) -> bool:
-    if node.kind not in ("conv2d", "depthwise_conv2d"):
+    if Trait.CONVOLVES not in node.traits:
         return False
     return bool(explicit_pads(graph, node) != ((0, 0), (0, 0)))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
+from sanitize.kinds import Trait
 from sanitize.semantics import evaluate, run_node
 from sanitize.verify import random_inputs
 
@@ -33,8 +34,6 @@ from .absorb import Moments, norm_moments, proportion
 from .walk import core_values, quantized_params
 
 Array = NDArray[np.float64]
-
-_MOVEMENTS = ("flatten", "reshape", "permute", "identity")
 
 
 def input_means(
@@ -57,7 +56,7 @@ def input_means(
             outputs[node.name] = found if isinstance(found, str) else _behind(node, layer, found)
         elif isinstance(layer, InputQuantizer) or node.kind == "input":
             outputs[node.name] = "nothing is known of the input of the model"
-        elif node.kind in _MOVEMENTS:
+        elif Trait.REARRANGES in node.traits:
             outputs[node.name] = _moved(graph, node, sources[0])
         elif isinstance(layer, QuantizedAdd) or (
             isinstance(layer, HardwareLayer) and len(sources) == 1

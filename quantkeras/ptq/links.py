@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanitize.graph import Graph, Node, producer_of
+from sanitize.kinds import Trait, kinds_with
 from sanitize.rules.linear import LINEAR, only_use, output_channels, used_elsewhere
 
 from ..numerics.shapes import fixed_shape
@@ -22,10 +23,8 @@ from ..numerics.shapes import fixed_shape
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_MOVES = frozenset({"flatten", "reshape", "permute", "identity"})
-_POOLS = frozenset({"max_pool", "avg_pool", "global_avg_pool", "global_max_pool", "upsample"})
+_POOLS = kinds_with(Trait.AVERAGES) | kinds_with(Trait.MAXIMA) | {"upsample"}
 _HOMOGENEOUS = frozenset({"leaky_relu", "prelu"})
-_DEPTHWISE = frozenset({"depthwise_conv2d", "depthwise_conv2d_transpose"})
 
 
 OTHERS = -1
@@ -102,7 +101,7 @@ def _link_from(graph: Graph, producer: Node) -> Link | str:
             if origin.ndim > 1:
                 return f"its channels are not the channels of the clip '{node.name}'"
             clips[node.name] = origin
-        if node.kind in _MOVES:
+        if Trait.REARRANGES in node.traits:
             if None in (*graph.shape_of(before.name), *node.shape):
                 return f"the size of '{node.name}' is not known"
             origin = _moved(origin, graph.shape_of(before.name), node)
@@ -120,7 +119,9 @@ def _obstacle(graph: Graph, node: Node, origin: NDArray[Any]) -> str | None:
             return f"its channels are not the channels of '{node.name}', which joins it with others"
         known = all(graph.shape_of(value)[-1] is not None for value in node.inputs)
         return None if known else f"the size of '{node.name}' is not known"
-    if node.kind in _MOVES or (node.kind == "pad" and node.attrs.get("value", 0.0) == 0.0):
+    if Trait.REARRANGES in node.traits or (
+        node.kind == "pad" and node.attrs.get("value", 0.0) == 0.0
+    ):
         return None
     if node.kind in _POOLS:
         return None if origin.ndim == 1 else f"'{node.name}' pools across its channels"
@@ -177,7 +178,7 @@ def magnitudes(node: Node) -> Array:
     if node.kind == "dense":
         return kernel[None]
     window = kernel.max(axis=(0, 1))
-    if node.kind in _DEPTHWISE:
+    if Trait.DEPTHWISE in node.traits:
         return window[:, None, :]
     if node.kind == "conv2d_transpose":
         return window.T[None]

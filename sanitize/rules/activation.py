@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..activations import is_monotonic
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from .linear import only_use, used_elsewhere
 
@@ -40,7 +41,7 @@ class ReluBehindMaxPool:
     hardware_only = False
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        if node.kind not in ("max_pool", "global_max_pool"):
+        if Trait.MAXIMA not in node.traits:
             return None
         before = graph[node.inputs[0]]
         return Match(node, {"f": before}) if before.kind in ("relu", "activation") else None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from ..shapes import Shape, element_count
 from .linear import (
@@ -179,7 +180,7 @@ def _readers(graph: Graph, node: Node) -> list[_End] | _Stop:
 
 
 def _is_padded(graph: Graph, node: Node) -> bool:
-    if node.kind not in ("conv2d", "depthwise_conv2d"):
+    if Trait.CONVOLVES not in node.traits:
         return False
     return bool(explicit_pads(graph, node) != ((0, 0), (0, 0)))
 

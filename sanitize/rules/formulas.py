@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..activations import apply_activation
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from ..semantics import run_node
 from .linear import used_elsewhere
@@ -18,7 +19,6 @@ from .linear import used_elsewhere
 Array = NDArray[Any]
 Spec = Mapping[str, Any]
 
-_JOINS = frozenset({"add", "subtract", "multiply", "maximum", "minimum"})
 #: More operations than this are not searched for one function.
 _MOST = 16
 #: Numbers on which functions are compared: dense around zero, where they bend, and far out.
@@ -101,7 +101,7 @@ class FunctionFromArithmetic:
 
 def _elementwise(node: Node) -> bool:
     """Whether ``node`` applies one and the same function to every number."""
-    if node.kind in _JOINS:
+    if Trait.JOINS in node.traits:
         return True
     if node.kind == "affine":
         return all(array.size == 1 for array in node.weights.values())
@@ -118,7 +118,7 @@ def _search(graph: Graph, node: Node) -> _Found | None:
     while len(inside) <= _MOST:
         if any(graph.shape_of(value) != node.shape for value in border):
             return None
-        if len(border) == 1 and (len(inside) > 1 or node.kind in _JOINS):
+        if len(border) == 1 and (len(inside) > 1 or Trait.JOINS in node.traits):
             (root,) = border
             spec = _known(root, list(inside.values()))
             if spec is not None:
@@ -146,7 +146,7 @@ def _known(root: str, inside: list[Node]) -> Spec | None:
     finite = np.isfinite(result)
     if not finite[_NEAR].all():
         return None
-    joined = any(node.kind in _JOINS for node in inside)
+    joined = any(Trait.JOINS in node.traits for node in inside)
     for spec in _candidates(result, joined):
         wanted = _values(spec)
         gap = np.abs(result - wanted)

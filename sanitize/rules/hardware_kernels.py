@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from ..shapes import window_of, window_pads
 from .linear import explicit_pads, same_or_explicit
 
-_CONVOLUTIONS = frozenset({"conv2d", "depthwise_conv2d"})
 _UNKNOWN_SIZE = "its input size is not known, and so is what 'same' means for it"
 
 
 def _window(node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """(kernel size, strides, dilation) of a convolution."""
     shapes = {key: value.shape for key, value in node.weights.items()}
-    _, size, strides, dilation = window_of(node.kind, node.attrs, shapes)
+    _, size, strides, dilation = window_of(node.attrs, shapes)
     return size, strides, dilation
 
 
@@ -59,7 +59,7 @@ class OddKernels:
     hardware_only = True
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        if node.kind not in _CONVOLUTIONS:
+        if Trait.CONVOLVES not in node.traits:
             return None
         if all(size % 2 for size in node.weights["kernel"].shape[:2]):
             return None
@@ -88,7 +88,7 @@ class WideStridedKernels:
         self.smallest = smallest
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        if node.kind not in _CONVOLUTIONS:
+        if Trait.CONVOLVES not in node.traits:
             return None
         size, strides, _ = _window(node)
         narrow = any(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
+from ..kinds import MERGES
 from ..match import Match, Rewrite
 from .linear import LINEAR, explicit_pads, only_use
 
@@ -69,8 +70,6 @@ class AveragePoolToDepthwise:
 
 #: Which operation a layer does first, second ... behind its core.
 _STAGE = {"max_pool": 1, "relu": 2, "activation": 2, "avg_pool": 3, "global_avg_pool": 3}
-#: Cores without weights, which take an activation but no pool.
-_BARE_CORES = frozenset({"add", "subtract", "multiply", "maximum", "minimum", "concat"})
 
 
 class IdentityConvolution:
@@ -91,7 +90,7 @@ class IdentityConvolution:
         alone = only_use(graph, before.name)
         if alone and before.kind in LINEAR:
             return None
-        if alone and before.kind in _BARE_CORES and _STAGE[node.kind] == 2:
+        if alone and before.kind in MERGES and _STAGE[node.kind] == 2:
             return None
         if alone and _STAGE.get(before.kind, 9) < _STAGE[node.kind] and _has_weights(graph, before):
             return None

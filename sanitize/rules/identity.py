@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from ..shapes import element_count
 from .linear import affine_map, explicit_pads
@@ -42,7 +43,7 @@ def _is_identity(graph: Graph, node: Node) -> bool:
     if node.kind in ("max_pool", "avg_pool"):
         unit: bool = node.attrs["size"] == (1, 1) and node.attrs["strides"] == (1, 1)
         return unit and explicit_pads(graph, node) == ((0, 0), (0, 0))
-    if node.kind in ("global_avg_pool", "global_max_pool"):
+    if Trait.GLOBAL in node.traits:
         return bool(node.attrs["keepdims"]) and shape[:2] == (1, 1)
     if node.kind == "pad":
         return bool(node.attrs["padding"] == ((0, 0), (0, 0)))
@@ -50,7 +51,7 @@ def _is_identity(graph: Graph, node: Node) -> bool:
         return bool(node.attrs["size"] == (1, 1))
     if node.kind == "permute":
         return tuple(node.attrs["dims"]) == tuple(range(len(shape)))
-    if node.kind in ("reshape", "flatten"):
+    if Trait.RESHAPES in node.traits:
         return node.shape == shape and element_count(shape) is not None
     if node.kind == "slice":
         return node.shape == shape and all(

@@ -13,24 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
+from ..kinds import Trait, kinds_with
 from ..semantics import run_node
 from ..shapes import Shape, window_of, window_pads
 
 Array = NDArray[np.float64]
 
 #: Kinds with a kernel.
-LINEAR = frozenset(
-    {
-        "conv2d",
-        "depthwise_conv2d",
-        "conv2d_transpose",
-        "depthwise_conv2d_transpose",
-        "dense",
-    }
-)
-_DEPTHWISE = frozenset({"depthwise_conv2d", "depthwise_conv2d_transpose"})
+LINEAR = kinds_with(Trait.LINEAR)
+_DEPTHWISE = kinds_with(Trait.DEPTHWISE)
 #: Kinds that are an affine map.
-AFFINE = frozenset({"batchnorm", "affine"})
+AFFINE = kinds_with(Trait.AFFINE)
 
 
 def affine_map(node: Node) -> tuple[Array, Array]:
@@ -148,7 +141,7 @@ def output_channels(node: Node) -> int:
 def explicit_pads(graph: Graph, node: Node) -> Any:
     """((top, bottom), (left, right)) of a windowed node; None where 'same' of an unknown size."""
     shapes = {key: value.shape for key, value in node.weights.items()}
-    padding, size, strides, dilation = window_of(node.kind, node.attrs, shapes)
+    padding, size, strides, dilation = window_of(node.attrs, shapes)
     return window_pads(padding, graph.shape_of(node.inputs[0])[:2], size, strides, dilation)
 
 

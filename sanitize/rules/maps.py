@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
+from ..kinds import Trait, kinds_with
 from ..shapes import Shape, element_count
 from .linear import affine_map
 
 Array = NDArray[np.float64]
 
-_MEANS = frozenset({"avg_pool", "global_avg_pool", "upsample"})
-_MAXIMA = frozenset({"max_pool", "global_max_pool"})
-_SHAPERS = frozenset({"reshape", "flatten"})
-_MOVES = frozenset({"permute", "slice", "identity", "pad"})
+_POOLS = kinds_with(Trait.AVERAGES) | kinds_with(Trait.MAXIMA)
+_CROSSED = _POOLS | kinds_with(Trait.MOVES)
+_MIXING = _POOLS | {"upsample", "pad"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def to_inputs(graph: Graph, node: Node, after: Map) -> list[tuple[str, Map]] | s
     problem = _blocked(node, after)
     if problem is not None:
         return problem
-    if node.kind in _SHAPERS:
+    if Trait.RESHAPES in node.traits:
         reshaped = _reshaped(after, node.shape, before)
         return reshaped if isinstance(reshaped, str) else [(node.inputs[0], reshaped)]
     if node.kind == "permute":
@@ -104,7 +104,7 @@ def to_output(graph: Graph, node: Node, value: str, before: Map) -> Map | str:
     problem = _blocked(node, before)
     if problem is not None:
         return problem
-    if node.kind in _SHAPERS:
+    if Trait.RESHAPES in node.traits:
         return _reshaped(before, shape, node.shape)
     if node.kind == "permute":
         return before.each(lambda array: array.transpose(node.attrs["dims"]))
@@ -122,7 +122,7 @@ def to_output(graph: Graph, node: Node, value: str, before: Map) -> Map | str:
 
 def _may_cross(node: Node, crossing: Map) -> bool:
     """Whether ``node`` is of a kind that maps like this one cross."""
-    if node.kind in _MEANS | _MAXIMA | _SHAPERS | _MOVES:
+    if node.kind in _CROSSED:
         return True
     plain = node.kind == "relu" and not node.weights and node.attrs.get("max_value") is None
     leaky = node.kind == "activation" and node.attrs["function"] == "leaky_relu"
@@ -131,12 +131,12 @@ def _may_cross(node: Node, crossing: Map) -> bool:
 
 def _blocked(node: Node, crossing: Map) -> str | None:
     """Why this map cannot cross ``node``, of a kind that some can; the same in both directions."""
-    if node.kind not in _MEANS | _MAXIMA | {"pad"}:
+    if node.kind not in _MIXING:
         return None
     # These mix pixels, so that all must have one map.
     if crossing.per_channel(node.channels) is None:
         return "it is not one scale and offset per channel"
-    if node.kind in _MAXIMA and not (crossing.scale >= 0).all():
+    if Trait.MAXIMA in node.traits and not (crossing.scale >= 0).all():
         return f"a scale is negative, so it cannot cross the maximum of '{node.name}'"
     value = node.attrs.get("value", 0.0)
     if node.kind == "pad" and not (value * crossing.scale + crossing.offset == value).all():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from ..semantics import LOWEST
 from ..shapes import window_of
@@ -56,7 +57,7 @@ class PadIntoConv:
     hardware_only = False
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        if node.kind not in ("conv2d", "depthwise_conv2d"):
+        if Trait.CONVOLVES not in node.traits:
             return None
         pad = graph[node.inputs[0]]
         return Match(node, {"pad": pad}) if pad.kind == "pad" else None
@@ -76,7 +77,7 @@ class PadIntoConv:
     def rewrite(self, graph: Graph, match: Match) -> Rewrite:
         node, pad = match.anchor, match["pad"]
         shapes = {key: value.shape for key, value in node.weights.items()}
-        _, size, strides, dilation = window_of(node.kind, node.attrs, shapes)
+        _, size, strides, dilation = window_of(node.attrs, shapes)
         pads = _sum(pad.attrs["padding"], explicit_pads(graph, node))
         inner = graph.shape_of(pad.inputs[0])
         padding = same_or_explicit(pads, inner, size, strides, dilation)

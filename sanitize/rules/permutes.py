@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ..graph import MERGES, Graph, Node
+from ..graph import Graph, Node
+from ..kinds import MERGES, Trait, kinds_with
 from ..match import Match, Rewrite
 from .linear import used_elsewhere
 
-_ELEMENTWISE = frozenset({"relu", "activation", "affine"})
+#: Without batch normalization, whose weights stay one number per channel.
+_ELEMENTWISE = kinds_with(Trait.ELEMENTWISE) - {"batchnorm"}
 _MOVING = _ELEMENTWISE | MERGES | {"permute"}
 
 

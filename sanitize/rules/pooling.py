@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..graph import Graph, Node
+from ..kinds import Trait
 from ..match import Match, Rewrite
 from .linear import explicit_pads, only_use, used_elsewhere
-
-_GLOBAL = frozenset({"global_avg_pool", "global_max_pool"})
 
 
 class WholeAveragePool:
@@ -67,7 +66,7 @@ class FlattenIntoGlobalPool:
         if node.kind != "flatten":
             return None
         pool = graph[node.inputs[0]]
-        whole = pool.kind in _GLOBAL and pool.attrs["keepdims"]
+        whole = Trait.GLOBAL in pool.traits and pool.attrs["keepdims"]
         return Match(node, {"pool": pool}) if whole else None
 
     def check(self, graph: Graph, match: Match) -> str | None:
@@ -90,7 +89,7 @@ class ReshapeIntoGlobalPool:
         if node.kind != "reshape" or len(node.shape) != 3 or node.shape[:2] != (1, 1):
             return None
         pool = graph[node.inputs[0]]
-        flat = pool.kind in _GLOBAL and not pool.attrs["keepdims"]
+        flat = Trait.GLOBAL in pool.traits and not pool.attrs["keepdims"]
         return Match(node, {"pool": pool}) if flat else None
 
     def check(self, graph: Graph, match: Match) -> str | None:

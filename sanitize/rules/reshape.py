@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ..graph import MERGES, Graph, Node
+from ..graph import Graph, Node
+from ..kinds import MERGES, Trait
 from ..match import Match, Rewrite
 from ..shapes import Shape
 from .linear import only_use, used_elsewhere
-
-_SHAPERS = frozenset({"reshape", "flatten"})
 
 
 class MergeReshapes:
@@ -21,10 +20,10 @@ class MergeReshapes:
     hardware_only = False
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        if node.kind not in _SHAPERS:
+        if Trait.RESHAPES not in node.traits:
             return None
         first = graph[node.inputs[0]]
-        return Match(node, {"first": first}) if first.kind in _SHAPERS else None
+        return Match(node, {"first": first}) if Trait.RESHAPES in first.traits else None
 
     def check(self, graph: Graph, match: Match) -> str | None:
         return None
@@ -112,10 +111,9 @@ class ReshapeBehindElementwise:
 
     name = "reshape behind element-wise"
     hardware_only = False
-    _kinds = frozenset({"relu", "activation", "batchnorm", "affine"})
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        if node.kind not in self._kinds:
+        if Trait.ELEMENTWISE not in node.traits:
             return None
         shaper = graph[node.inputs[0]]
         if shaper.kind != "reshape":
