@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from quantkeras.numerics import Format
-from quantkeras.numerics.layer import ELEMENTWISE, WEIGHTED, LayerParams, LayerSpec
+from quantkeras.numerics.kinds import Trait, kinds_with
+from quantkeras.numerics.layer import LayerParams, LayerSpec
 from quantkeras.numerics.windows import Pool, Window
 
 
@@ -79,7 +80,7 @@ def transposed_windows(draw: st.DrawFn, height: int, width: int) -> Window:
 
 def merged_shapes(draw: st.DrawFn, kind: str, shape: tuple[int, ...], count: int) -> list[Any]:
     """Shapes of the inputs of a layer with several; element-wise kinds may broadcast one."""
-    if kind not in ELEMENTWISE or draw(st.booleans()):
+    if kind not in kinds_with(Trait.ELEMENTWISE) or draw(st.booleans()):
         return [shape] * count
     height, width, channels = shape
     smaller = draw(st.sampled_from([(1, 1, channels), (height, width, 1), (1, width, 1)]))
@@ -100,7 +101,9 @@ def random_slices(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(slices)
 
 
-ALL_KINDS = (*WEIGHTED, *ELEMENTWISE, "concat", "identity", "slice", "upsample")
+ALL_KINDS = (
+    *kinds_with(Trait.WEIGHTED), *kinds_with(Trait.MERGES), "identity", "slice", "upsample"
+)  # fmt: skip
 
 
 @st.composite
@@ -115,7 +118,7 @@ def layer_cases(draw: st.DrawFn, kinds: tuple[str, ...] | None = None) -> LayerC
     flat = kind == "dense" and draw(st.booleans())
     shape = (channels,) if flat else (height, width, channels)
     count = 1
-    if kind in (*ELEMENTWISE, "concat"):
+    if kind in kinds_with(Trait.MERGES):
         count = 2 if kind in ("multiply", "subtract") else draw(st.integers(2, 3))
     widest = 12 if kind == "multiply" else 16
     formats = [Format(draw(st.integers(2, widest)), draw(st.booleans()), 0) for _ in range(count)]

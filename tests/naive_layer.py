@@ -16,7 +16,7 @@ import numpy as np
 from layer_cases import LayerCase
 from strategies import exact_half_up
 
-from quantkeras.numerics.layer import ELEMENTWISE, LayerParams, LayerSpec
+from quantkeras.numerics.layer import LayerParams, LayerSpec
 
 
 def naive_layer(case: LayerCase) -> np.ndarray:
@@ -68,7 +68,7 @@ NAIVE_ELEMENTWISE = {
 
 
 def _naive_core(spec: LayerSpec, params: LayerParams, xs: list[np.ndarray]) -> np.ndarray:
-    if spec.kind in ELEMENTWISE:
+    if spec.kind in NAIVE_ELEMENTWISE:
         return reduce(np.frompyfunc(NAIVE_ELEMENTWISE[spec.kind], 2, 1), xs)
     if spec.kind == "concat":
         return np.concatenate(xs, axis=spec.axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..numerics.layer import MOVEMENTS
+from ..numerics.kinds import Trait
 from ..runtime import Program
 from .encodings import BIAS_BITS, Encoding
 from .onnx_builder import GraphBuilder, Tensor
@@ -64,7 +64,7 @@ def program_encodings(program: Program, found: ValueGraph, style: EncodingsStyle
         entry.name: Limits(entry.format.qmin, entry.format.qmax) for entry in program.inputs
     }
     for layer in program.layers:
-        moved = layer.spec.kind in MOVEMENTS and layer.params.scale is None
+        moved = Trait.MOVES in layer.spec.traits and layer.params.scale is None
         limits[layer.name] = None if moved else limits_of(layer)
     entries = []
     for name, within in limits.items():

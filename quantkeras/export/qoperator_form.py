@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..numerics.layer import MOVEMENTS, LayerParams, run_layer
+from ..numerics.kinds import Trait
+from ..numerics.layer import LayerParams, run_layer
 from ..numerics.rounding import saturate, shift_round
 from ..numerics.windows import Window
 from ..runtime import ProgramLayer
@@ -51,7 +52,7 @@ def emit_qoperator(
         return None
     moves = spec.pool is None or spec.pool.kind == "max"
     plain = params.scale is None and params.bias is None and not spec.relu and moves
-    if plain and limits is not None and spec.kind in (*MOVEMENTS, "concat", "identity"):
+    if plain and limits is not None and Trait.PASSES in spec.traits:
         return _moved(builder, layer, read, limits)
     return _QLinear(builder, layer, read, step, limits).emit()
 
@@ -106,7 +107,7 @@ class _QLinear:
             return self._dense()
         if self.limits is None:
             return None
-        if spec.kind in ("conv2d", "depthwise_conv2d", "dense") and spec.pool is None:
+        if Trait.WEIGHTED in spec.traits and spec.pool is None:
             return self._convolution()
         if spec.kind in MERGES and spec.pool is None and len(self.read) == 2:
             return self._merge()

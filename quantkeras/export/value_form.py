@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from ..numerics.layer import MOVEMENTS, LayerParams, LayerSpec, run_layer
+from ..numerics.kinds import Trait
+from ..numerics.layer import LayerParams, LayerSpec, run_layer
 from ..numerics.rounding import pow2
 from ..numerics.shapes import fixed_shape, output_shape
 from ..runtime import Program, ProgramInput, ProgramLayer
@@ -203,13 +204,18 @@ def _emit_layer(
         whole = _emit_layer(builder, style, first, read, shortcut)
         return _emit_layer(builder, style, then, [whole], shortcut)
     computes = params.scale is not None or params.bias is not None or params.table is not None
-    if spec.kind in MOVEMENTS and (computes or spec.relu or pool is not None):
+    if Trait.MOVES in spec.traits and (computes or spec.relu or pool is not None):
         # A movement gets a pair of its own: onnxruntime puts a faulty one behind it otherwise.
         rest = replace(layer, spec=LayerSpec("identity", pool=pool, relu=spec.relu))
         whole = _emit_movement(builder, style, replace(spec, pool=None, relu=False), read[0])
         return _emit_layer(builder, style, rest, [whole], shortcut)
     plain = not computes and not spec.relu and (pool is None or pool.kind == "max")
-    if plain and spec.kind in (*MOVEMENTS, "identity") and layer.output_format is None:
+    if (
+        plain
+        and Trait.PASSES in spec.traits
+        and Trait.MERGES not in spec.traits
+        and layer.output_format is None
+    ):
         return _emit_movement(builder, style, spec, read[0])
     step, limits = step_of(layer), limits_of(layer)
     found = shortcut(builder, layer, read, step, limits) if shortcut is not None else None
@@ -221,7 +227,7 @@ def _emit_layer(
     y = arrays.finished(run_layer(spec, params, values, arrays))
     y = y._replace(shape=tuple(layer.output_shape))
     if limits is not None:
-        moves = plain and spec.kind in (*MOVEMENTS, "identity", "concat") and not spec.relu
+        moves = plain and Trait.PASSES in spec.traits and not spec.relu
         within = moves and all(x.limits is not None and limits.cover(x.limits) for x in read)
         y = style.activation(builder, y, step, limits, within)
     return Held(y, step, limits)

@@ -28,14 +28,12 @@ from .interval import (
     elementwise_interval,
     sum_pool_interval,
 )
-from .layer import ELEMENTWISE, LayerParams, LayerSpec
+from .kinds import Trait
+from .layer import LayerParams, LayerSpec
 from .shapes import output_shape
 from .windows import NO_PADS
 
 INT64_LIMIT = 2**63
-
-MOVING = ("concat", "flatten", "reshape", "permute", "slice", "upsample")
-"""Kinds that mix positions, so that a bound per channel does not keep its place."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +118,16 @@ def _accumulator(
     shapes: Sequence[tuple[int, ...]],
 ) -> Interval:
     x, bias, shift = aligned[0], params.bias, params.bias_shift
-    if spec.kind in ("conv2d", "depthwise_conv2d"):
+    if Trait.WINDOWED in spec.traits:
         return _convolved(spec, params, x, shapes[0])
     if spec.kind == "dense":
         return dense_interval(_per_channel(x, shapes[0]), params.weights, bias, shift)
     if spec.kind == "add":
         return add_interval(aligned, bias, shift)
-    if spec.kind in ELEMENTWISE:
+    if Trait.ELEMENTWISE in spec.traits:
         found = reduce(partial(elementwise_interval, spec.kind), aligned)
         return add_interval([found], bias, shift)
-    moved = hull(aligned) if spec.kind in MOVING else x
+    moved = hull(aligned) if Trait.MIXES in spec.traits else x
     if spec.kind == "pad" and spec.pads != NO_PADS:
         moved = moved.including(0)
     return add_interval([moved], bias, shift)

@@ -4,7 +4,7 @@ A hardware layer takes integers and gives integers. Per output channel ``c``, wi
 ``value = integer * 2**-frac`` on every tensor::
 
     x'  = x << input_shift[c_in]                 where the input has a frac per channel
-    acc = core(x', w)                            conv, depthwise, dense, or element-wise: see KINDS
+    acc = core(x', w)                            conv, depthwise, dense, or element-wise: see kinds
     acc = acc + (bias[c] << bias_shift[c])
     acc = max_pool(acc)                          optional
     acc = clip(acc, 0, max_value[c])             optional ReLU, max_value optional
@@ -25,29 +25,21 @@ from dataclasses import asdict, dataclass, field
 from operator import index
 from typing import Any, Protocol
 
+from .kinds import KINDS, Trait
 from .windows import NO_PADS, Pads, Pool, Window
 
 Slices = tuple[tuple[int, int | None, int], ...]
-
-WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
-ALIGNED = ("add", "subtract", "maximum", "minimum")
-"""Element-wise kinds whose inputs are shifted to one frac first; subtract takes two inputs."""
-ELEMENTWISE = (*ALIGNED, "multiply")
-"""Element-wise kinds of two inputs or more; multiply takes two, each in its own frac."""
-WEIGHTLESS = (*ELEMENTWISE, "concat", "identity")
-MOVEMENTS = ("flatten", "reshape", "permute", "pad", "slice", "upsample")
-KINDS = WEIGHTED + WEIGHTLESS + MOVEMENTS
 
 
 @dataclass(frozen=True)
 class LayerSpec:
     """The static part of a hardware layer: everything but its numbers.
 
-    kind: one of :data:`KINDS`; window: of a convolution; groups: of a conv2d; relu: clip at zero;
-    axis: of concat, counted without the batch dimension; shape: target of reshape; dims: order of
-    permute, zero-based without the batch dimension; pads: of pad; slices: (start, stop, step) of
-    each unbatched axis, stop None for the end of a backward slice; size: by what upsample repeats
-    rows and columns.
+    kind: one of :data:`~quantkeras.numerics.kinds.KINDS`; window: of a convolution; groups: of a
+    conv2d; relu: clip at zero; axis: of concat, counted without the batch dimension; shape: target
+    of reshape; dims: order of permute, zero-based without the batch dimension; pads: of pad;
+    slices: (start, stop, step) of each unbatched axis, stop None for the end of a backward slice;
+    size: by what upsample repeats rows and columns.
     """
 
     kind: str
@@ -67,6 +59,11 @@ class LayerSpec:
             raise ValueError(
                 f"unknown hardware layer kind {self.kind!r}; known: {', '.join(KINDS)}"
             )
+
+    @property
+    def traits(self) -> Trait:
+        """What its kind has in common with others."""
+        return KINDS[self.kind]
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON-able form; fields at their default are left out."""
@@ -186,7 +183,7 @@ def _core(spec: LayerSpec, params: LayerParams, xs: Sequence[Any], arrays: Array
         return arrays.depthwise_conv2d(xs[0], params.weights, spec.window, params.pad_value)
     if spec.kind == "dense":
         return arrays.dense(xs[0], params.weights)
-    if spec.kind in ELEMENTWISE:
+    if Trait.ELEMENTWISE in spec.traits:
         acc = xs[0]
         for x in xs[1:]:
             acc = arrays.elementwise(spec.kind, acc, x)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from ..errors import QuantizationError
-from .layer import ELEMENTWISE, LayerSpec
+from .kinds import Trait
+from .layer import LayerSpec
 from .windows import Window
 
 Shape = tuple[int | None, ...]
@@ -42,19 +43,19 @@ def output_shape(
 
 def _core_shape(spec: LayerSpec, shapes: Sequence[Shape], channels: int | None) -> Shape:
     shape = shapes[0]
-    if spec.kind in ("conv2d", "depthwise_conv2d"):
+    if Trait.WINDOWED in spec.traits:
         assert spec.window is not None
         height, width, _ = _map(shape)
         return (*_slid(spec.window, height, width), channels)
     if spec.kind == "dense":
         return (*shape[:-1], channels)
-    if spec.kind in ELEMENTWISE:
+    if Trait.ELEMENTWISE in spec.traits:
         if len({len(shape) for shape in shapes}) > 1:
             raise QuantizationError(f"{_text(shapes)} have not the same number of axes")
         return tuple(_broadcast(sizes, shapes) for sizes in zip(*shapes, strict=True))
     if spec.kind == "concat":
         return _joined(shapes, spec.axis)
-    if spec.kind in ("flatten", "reshape"):
+    if Trait.VIEWS in spec.traits:
         return _refilled(shape, spec.shape if spec.kind == "reshape" else (-1,))
     if spec.kind == "permute":
         if sorted(spec.dims) != list(range(len(shape))):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NonFiniteError, QuantizationError
-from ..numerics.layer import ELEMENTWISE, WEIGHTED
+from ..numerics.kinds import Trait
 from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.tables import MAX_TABLE_BITS
 from .field_checks import (
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from .program import Program
 
 Array = npt.NDArray[Any]
-
-MERGES = (*ELEMENTWISE, "concat")
-"""Kinds with several inputs."""
-
-OF_TWO = ("subtract", "multiply")
-"""Kinds with exactly two inputs."""
 
 
 # -- the program ------------------------------------------------------------------------------
@@ -76,14 +70,14 @@ def check_program(program: Program) -> None:
 
 def _check_layer(layer: ProgramLayer) -> None:
     params = layer.params
-    if (layer.spec.kind in WEIGHTED) != (params.weights is not None):
+    if (Trait.WEIGHTED in layer.spec.traits) != (params.weights is not None):
         has = "has no" if params.weights is None else "cannot have"
         raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) {has} weights")
-    merges = layer.spec.kind in MERGES
+    merges = Trait.MERGES in layer.spec.traits
     if (len(layer.inputs) > 1) != merges:
         count = "two or more inputs" if merges else "one input"
         raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) takes {count}")
-    if layer.spec.kind in OF_TWO and len(layer.inputs) != 2:
+    if Trait.PAIRS in layer.spec.traits and len(layer.inputs) != 2:
         raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}) takes two inputs")
     if (params.scale is None) != (params.shift is None):
         raise QuantizationError(f"layer {layer.name!r} needs both scale and shift, or neither")

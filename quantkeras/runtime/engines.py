@@ -20,9 +20,8 @@ from ..errors import QuantizationError
 from ..numerics.arrays import IntArrays
 from ..numerics.carried import CarriedArrays, Carriers
 from ..numerics.interval import carrier
+from ..numerics.kinds import Trait
 from ..numerics.layer import (
-    ELEMENTWISE,
-    WEIGHTED,
     Arrays,
     LayerParams,
     LayerSpec,
@@ -89,7 +88,8 @@ class BlasEngine:
         self._steps = []
         for layer in program.layers:
             carriers = Carriers.proved(bounds[layer.name], layer.name)
-            owns = layer.spec.kind in OWN_RESULT
+            # Their core makes a tensor that nobody else holds: the next steps may overwrite it.
+            owns = bool(layer.spec.traits & (Trait.WEIGHTED | Trait.MERGES))
             self._steps.append(
                 Step(
                     layer.name,
@@ -105,10 +105,6 @@ class BlasEngine:
         tensors = {name: x.astype(self._types[name]) for name, x in inputs.items()}
         kept = _run_steps(self._steps, tensors, last_uses(self._program, keep))
         return {name: x.astype(np.int64) for name, x in kept.items()}
-
-
-OWN_RESULT = (*WEIGHTED, *ELEMENTWISE, "concat")
-"""Kinds whose core makes a tensor that nobody else holds: the next steps may overwrite it."""
 
 
 @cache

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..errors import NonFiniteError, QuantizationError
 from ..numerics import Format
+from ..numerics.kinds import Trait
 from ..numerics.layer import LayerParams, LayerSpec
 from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.windows import Pool, Window
@@ -39,7 +40,6 @@ LARGEST_DIVISOR = 2**53
 LARGEST_WEIGHT = 2**15
 WIDEST_NUMBER = 64
 
-WINDOWED = ("conv2d", "depthwise_conv2d")
 POOLS = ("max", "average", "global_average")
 
 
@@ -101,7 +101,7 @@ def check_layer_sizes(layer: ProgramLayer, shapes: Sequence[Shape], channels: in
 
 
 def _spec(owner: str, spec: LayerSpec) -> None:
-    if (spec.kind in WINDOWED) != (spec.window is not None):
+    if (Trait.WINDOWED in spec.traits) != (spec.window is not None):
         has = "has no" if spec.window is None else "cannot have a"
         raise QuantizationError(f"{owner} ({spec.kind}) {has} window")
     if spec.window is not None:

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..numerics.kinds import Trait
+
 if TYPE_CHECKING:
     from .program import Program
-
-VIEWS = ("flatten", "reshape")
 
 
 def last_uses(program: Program, keep: Sequence[str]) -> list[list[str]]:
@@ -61,6 +61,6 @@ def _storage(program: Program) -> dict[str, str]:
     storage = {entry.name: entry.name for entry in program.inputs}
     for layer in program.layers:
         params = layer.params
-        view = layer.spec.kind in VIEWS and params.scale is None and params.table is None
+        view = Trait.VIEWS in layer.spec.traits and params.scale is None and params.table is None
         storage[layer.name] = storage[layer.inputs[0]] if view else layer.name
     return storage

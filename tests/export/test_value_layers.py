@@ -11,7 +11,7 @@ from runtime.small_programs import one_layer
 from strategies import examples
 from value_running import assert_within_one, with_output_format
 
-from quantkeras.numerics.layer import MOVEMENTS
+from quantkeras.numerics.kinds import Trait
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -20,7 +20,7 @@ def test_any_layer(kind: str, form: str) -> None:
     @examples(6, 30)
     @given(layer_cases((kind,)))
     def check(case: Any) -> None:
-        if case.spec.kind in MOVEMENTS:
+        if Trait.MOVES in case.spec.traits:
             case.params.input_shifts = ()  # movements of networks take integers as they are
         program = with_output_format(one_layer(case))
         inputs = {f"x{i}": x for i, x in enumerate(case.inputs)}

@@ -9,7 +9,8 @@ from small_programs import conv_dense, one_layer
 
 from quantkeras.errors import AccumulatorTooWide, QuantizationError
 from quantkeras.numerics import Format
-from quantkeras.numerics.layer import ELEMENTWISE, LayerParams, LayerSpec
+from quantkeras.numerics.kinds import KINDS, Trait
+from quantkeras.numerics.layer import LayerParams, LayerSpec
 from quantkeras.numerics.windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer, engines
 from quantkeras.runtime.bounds import program_bounds
@@ -43,7 +44,7 @@ def chains(draw: st.DrawFn) -> Program:
         params = LayerParams(scale=np.array(181), shift=np.array(draw(st.integers(4, 20))))
         params.qmin, params.qmax = out.qmin, out.qmax
         window, sources = None, (last,)
-        if kind in ELEMENTWISE:
+        if Trait.ELEMENTWISE in KINDS[kind]:
             sources = (last, draw(st.sampled_from(sorted(formats))))
             params.input_shifts = (np.array(draw(st.integers(0, 3))), None)
             if bits == 8 and draw(st.booleans()):
