@@ -33,7 +33,14 @@ class EncodingsStyle:
         return x
 
     def weights(
-        self, builder: GraphBuilder, name: str, integers: Ints, step: Floats, axis: int, bits: int
+        self,
+        builder: GraphBuilder,
+        name: str,
+        integers: Ints,
+        step: Floats,
+        axis: int,
+        bits: int,
+        apart: bool = False,
     ) -> str:
         """Floats on the grid of the weights: quantizing them again gives the same integers."""
         along = [1] * integers.ndim

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from ..numerics.windows import Window
 from .onnx_builder import GraphBuilder, Tensor
@@ -82,8 +83,18 @@ def emit_dense(
     builder: GraphBuilder, style: Style, x: Tensor, matrix: Ints, steps: Floats, bits: int
 ) -> str:
     """Name of a Gemm, or of a MatMul for more than one axis. matrix: (in, out)."""
-    weights = style.weights(builder, "kernel", matrix, steps, 1, bits)
+    apart = not _of_bytes(builder, x)
+    weights = style.weights(builder, "kernel", matrix, steps, 1, bits, apart)
     return builder.node("Gemm" if len(x.shape) == 1 else "MatMul", [x.name, weights])
+
+
+def _of_bytes(builder: GraphBuilder, x: Tensor) -> bool:
+    """Whether x comes straight from a DequantizeLinear of integers of 8 bits."""
+    maker = next((node for node in reversed(builder.nodes) if node.output[0] == x.name), None)
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return False
+    zero = next(each for each in builder.initializers if each.name == maker.input[2])
+    return zero.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 
 
 def emit_bias(

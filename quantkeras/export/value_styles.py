@@ -37,7 +37,14 @@ class Style(Protocol):
     ) -> Tensor: ...
 
     def weights(
-        self, builder: GraphBuilder, name: str, integers: Ints, step: Floats, axis: int, bits: int
+        self,
+        builder: GraphBuilder,
+        name: str,
+        integers: Ints,
+        step: Floats,
+        axis: int,
+        bits: int,
+        apart: bool = False,
     ) -> str: ...
 
     def bias(self, builder: GraphBuilder, integers: Ints, step: Floats) -> str: ...
@@ -83,14 +90,30 @@ class QdqStyle:
         return emit_values(builder, x, step, 0 if kind is None else kind.zero)
 
     def weights(
-        self, builder: GraphBuilder, name: str, integers: Ints, step: Floats, axis: int, bits: int
+        self,
+        builder: GraphBuilder,
+        name: str,
+        integers: Ints,
+        step: Floats,
+        axis: int,
+        bits: int,
+        apart: bool = False,
     ) -> str:
-        """Integers behind a DequantizeLinear; bits: of the weights, sign included, if known."""
+        """Integers behind a DequantizeLinear; bits: of the weights, sign included, if known.
+
+        apart: a Mul has the steps. onnxruntime (1.32) takes a DequantizeLinear of weights and the
+        MatMul or Gemm behind it for a MatMulNBits of accuracy level 4, which rounds the other
+        factor to 8 bits, unless that comes from a DequantizeLinear of 8 bits itself.
+        """
         top = max(int(abs(integers).max(initial=1)), (1 << max(bits - 1, 0)) - 1)
         kind = container(Limits(-top, top))
         assert kind is not None, "weights have up to 16 bits"
         self.opset = max(self.opset, kind.opset)
         stored = builder.initializer(name, integers, kind.dtype)
+        if apart:
+            values = _dequantized(builder, stored, np.ones(()), axis)
+            steps = step.reshape([-1 if at == axis else 1 for at in range(integers.ndim)])
+            return builder.node("Mul", [values, builder.constant(steps, np.float32)])
         return _dequantized(builder, stored, step, axis)
 
     def bias(self, builder: GraphBuilder, integers: Ints, step: Floats) -> str:
