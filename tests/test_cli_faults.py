@@ -96,6 +96,7 @@ def test_terminals_that_know_ascii_alone(program: Path) -> None:
     assert "gr??e" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output(program: Path) -> None:
     words = " ".join([*COMMAND, "summary", "-m", str(program)])
     for redirected in (">&-", "| true"):

@@ -89,6 +89,7 @@ def test_the_layers_around_a_float_one_are_integer(folding, images, name):
         assert qk.verify(quantized, part, images).exact
 
 
+@pytest.mark.slow
 def test_a_normalization_of_inputs_far_from_zero(rows, tmp_path: Path):
     features = keras.Input((4,))
     normalization = layers.Normalization(name="normalization")

@@ -57,11 +57,13 @@ def test_a_wrong_import_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert quantkeras.from_onnx(PROTO, check=False) is network
 
 
+@pytest.mark.slow
 def test_reference_network(shared_dir: Path) -> None:
     network = quantkeras.from_onnx(shared_dir / "models" / "resnet20_cifar10.onnx")
     assert network.input_shape == (None, 32, 32, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name == "squeezenet" else pytest.mark.slow) for name in NAMES],

@@ -69,6 +69,7 @@ def same_integers(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_either_layout_of_samples_gives_the_same() -> None:
     first = random_arrays(NET, 16)["x"]
     last = first.transpose(0, 2, 3, 1)
@@ -245,6 +246,7 @@ def test_without_the_package_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             verb(path)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, samples = tmp_path / "net.onnx", tmp_path / "x.npz"
     onnx.save(NET, source)

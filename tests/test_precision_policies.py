@@ -83,6 +83,7 @@ def test_a_model_of_the_policy_is_exact(policy: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", *slow("bfloat16")])
 def test_inputs_of_half_precision_become_float32(dtype: str) -> None:
     found = qk.quantize(network(dtype), samples=X)

@@ -142,6 +142,7 @@ def test_overrides_per_layer():
     assert_exact(quantized, X, graph=False)
 
 
+@pytest.mark.slow
 def test_last_output_bits():
     quantized = quantize(small(), QuantizationParams(last_output_bits=6), X)
     program = assert_exact(quantized, X, graph=False)

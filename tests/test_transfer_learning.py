@@ -79,6 +79,7 @@ def test_sequential_with_a_nested_backbone(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["inside", *slow("apart")])
 def test_functional_with_a_backbone_called_for_inference(augmentation):
     keras.utils.set_random_seed(1)

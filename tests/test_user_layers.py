@@ -75,6 +75,7 @@ def all_statuses(model):
 # -- functions of one number become tables ----------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 def test_a_function_written_by_hand_is_a_table_and_survives_saving(tmp_path, suffix):
     model = network(layers.Activation(wobble, name="wobble"))
@@ -100,6 +101,7 @@ def test_a_function_inside_a_convolution_and_as_a_lambda():
     assert sum(layer.params.table is not None for layer in program.layers) == 2
 
 
+@pytest.mark.slow
 def test_a_layer_class_with_a_registered_formula(swish_formula, tmp_path):
     quantized = quantize(network(Swish(name="swish")), samples=X, strict=True)
     assert all_statuses(quantized)["swish"] == "integer"

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from parameters import slow
 
 from quantkeras.calibration.histogram import OCTAVES, Histogram, mantissa_bits_for
 from quantkeras.calibration.observers import (
@@ -144,7 +145,7 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [4, *slow(2, 8)])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_mse_against_brute_force(name, bits, signed):
@@ -175,6 +176,7 @@ def test_mse_range_never_exceeds_the_peak_and_sqnr_clips_less():
     assert np.all(ranges["mse"] < ranges["sqnr"]) and np.all(ranges["sqnr"] <= ranges["minmax"])
 
 
+@pytest.mark.slow
 def test_mse_of_channels_equals_that_of_each_alone():
     x = np.random.default_rng(5).standard_t(4, size=(2000, 206)).astype(np.float32)
     x[:, 7] *= 1000

@@ -136,6 +136,7 @@ def test_calibrating_again_keeps_what_was_chosen(suffix, features, tmp_path) -> 
     np.testing.assert_allclose(wide["hidden"], before["hidden"], atol=0.02)
 
 
+@pytest.mark.slow
 def test_an_observer_reaches_the_inputs(features) -> None:
     wide = ranges(qk.quantize(table_network(), samples=features))["features_quantizer"]
     named = qk.QuantizationParams(overrides=(LayerOverride("features", observer="percentile:70"),))

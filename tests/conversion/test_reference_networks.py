@@ -58,6 +58,7 @@ def test_reference_networks(name, shared_dir):
     check(model, images(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", *slow("autoencoder")])
 def test_small_zoo_networks(name):
     model = importlib.import_module(f"model_zoo.{name}").build(**ZOO[name])

@@ -66,6 +66,7 @@ def test_every_layer_and_prediction_is_compared(quantized, program):
     assert config["exact"] and config["first_difference"] is None
 
 
+@pytest.mark.slow
 def test_random_samples_fill_the_range_and_are_the_same_each_time(quantized, program):
     report = verify(quantized, program, num_samples=10)
     assert report.exact and report.samples == 10

@@ -49,6 +49,7 @@ def test_decision_2_no_range_is_too_small_or_too_large(scale, size, rng):
     assert signal_to_noise(model, quantized, x) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight_bits", "bits"), [(16, 8), (8, 16)])
 def test_accumulators_beyond_float32(weight_bits, bits, rng):
     """Above 2**24, within 32 bits."""
@@ -121,6 +122,7 @@ def test_channels_of_very_unlike_size_through_flatten(rng):
     assert better > 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "smaller"), [(8, 14), pytest.param(16, 7, marks=pytest.mark.slow)]
 )

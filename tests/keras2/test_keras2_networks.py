@@ -5,12 +5,14 @@ Keras 2 itself.
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 from quantkeras.model_io import ModelFileError, load_model, save_model
 
@@ -38,6 +40,12 @@ def flat_layers(model):
             yield from flat_layers(layer)
 
 
+@cache
+def loaded(name):
+    """The network; leave it as it is."""
+    return load_model(FOLDER / f"{name}.h5")
+
+
 def test_all_networks_are_here():
     assert len(NETWORKS) == 15
 
@@ -45,7 +53,7 @@ def test_all_networks_are_here():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_computes_what_keras2_computed(name):
     before = (FOLDER / f"{name}.h5").read_bytes()
-    model = load_model(FOLDER / f"{name}.h5")
+    model = loaded(name)
     x, wanted = expected(name)
     found = outputs(model, x)
     assert len(found) == len(wanted)
@@ -58,14 +66,14 @@ def test_computes_what_keras2_computed(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_consists_of_layers_of_keras_3(name):
     ours = ("Slice", "OperationLayer", "CustomScaleLayer")
-    model = load_model(FOLDER / f"{name}.h5")
+    model = loaded(name)
     for layer in flat_layers(model):
         known = getattr(keras.layers, type(layer).__name__, getattr(keras, type(layer).__name__, 0))
         is_model = isinstance(layer, keras.Model)
         assert type(layer) is known or is_model or type(layer).__name__ in ours, layer
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 @pytest.mark.parametrize(
     "name",
     [
@@ -98,6 +106,7 @@ def test_what_has_no_equivalent_is_named_all_at_once():
     assert str(FOLDER / "unsupported.h5") in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "weights"), [("resnet8", 78_666), ("kws_ref_model", 24_908), ("ad01", 269_992)]
 )

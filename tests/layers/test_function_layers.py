@@ -69,6 +69,7 @@ class TestPrelu(FunctionCase):
 
 
 class TestUserFunction(FunctionCase):
+    variant = True
     layer = QuantizedActivation
     function = {"function": "user", "user": UserFunction.of_keras("wobble", wobble)}
 

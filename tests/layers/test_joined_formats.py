@@ -120,6 +120,7 @@ def test_channels_of_one_layer_stay_close_where_they_are_summed(images):
         assert (quantizer.max_spread, quantizer.parts) == (PART_SPREAD, ())
 
 
+@pytest.mark.slow
 def test_the_spread_leaves_room_in_the_accumulator(images):
     model = compensated(joined(1e4, conv(5, 1), conv(4, 1)), 1.0)
     spreads = {}

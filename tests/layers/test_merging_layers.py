@@ -24,6 +24,7 @@ WIDTHS = tuple((8, bits, bits % 2 == 0) for bits in (2, 3, 5, 6, 7, 16))
 
 
 class TestSubtract(LayerHarness):
+    variant = True
     layer = QuantizedSubtract
     shapes = (MAP, MAP)
     widths = WIDTHS
@@ -81,6 +82,7 @@ class TestMultiplyAccumulator(LayerHarness):
 
 
 class TestMaximum(LayerHarness):
+    variant = True
     layer = QuantizedMaximum
     shapes = (MAP, MAP)
     widths = WIDTHS
@@ -95,6 +97,7 @@ class TestMaximumThree(LayerHarness):
 
 
 class TestMinimum(LayerHarness):
+    variant = True
     layer = QuantizedMinimum
     arguments = {"pool": Pool("average", Window((3, 3), (2, 2), "same"))}
     shapes = (MAP, MAP)

@@ -62,6 +62,7 @@ class TestConv2DTransposeAccumulator(LayerHarness):
 
 
 class TestDepthwiseConv2DTranspose(LayerHarness):
+    variant = True
     eager_training = False
     layer = QuantizedDepthwiseConv2DTranspose
     arguments = {"kernel_size": 3, "strides": 2, "padding": "same", "depth_multiplier": 2}

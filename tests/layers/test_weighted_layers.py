@@ -57,6 +57,7 @@ class TestConv2DExplicitPadding(LayerHarness):
 
 
 class TestConv2DPadValue(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 3,
@@ -121,6 +122,7 @@ class TestConv2DGlobalAverage(LayerHarness):
 
 
 class TestConv2DAccumulator(LayerHarness):
+    variant = True
     layer = QuantizedConv2D
     arguments = {"filters": 4, "kernel_size": 3, "relu": True, "max_value": 1.0}
     rectified = True

@@ -85,6 +85,7 @@ class TestConcatenateAccumulator(LayerHarness):
 
 
 class TestReLU(LayerHarness):
+    variant = True
     layer = QuantizedReLU
     rectified = True
 
@@ -105,6 +106,7 @@ class TestReLUAccumulator(LayerHarness):
 
 
 class TestGlobalAveragePooling(LayerHarness):
+    variant = True
     layer = QuantizedGlobalAveragePooling2D
     arguments = {"keepdims": True}
     tolerance = 1e-2  # 1/n has scale_bits bits

@@ -56,6 +56,7 @@ def test_its_files_are_what_the_table_says(finished):
     assert {path.suffix for path in folder.iterdir()} == {".h5", ".qkp", ".keras", ".npz"}
 
 
+@pytest.mark.slow
 def test_a_difference_is_told_and_is_an_error(monkeypatch, capsys):
     wrong = VerifyReport("net", (LayerResult("conv", 10, 3, 1.0, "uint8.3", (1,), None),), 2)
 

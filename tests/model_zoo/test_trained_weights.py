@@ -20,6 +20,7 @@ MOST_BYTES = {
 LEAST_ACCURACY = {"resnet8": 0.83, "mobilenet_tiny": 0.825, "shufflenet": 0.798}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_weights_are_small_and_plain(name):
     path = training.WEIGHTS / f"{name}.keras"

@@ -84,6 +84,7 @@ def test_it_survives_saving_and_can_be_trained(rounded, tmp_path):
     assert_exact(loaded, X[:4], graph=False)
 
 
+@pytest.mark.slow
 def test_rows_times_matrices_are_the_layer(rounded, rng):
     generator = np.random.default_rng(1)
     with Walk(quantize(rounded[0], LOW, X), X, 6) as walk:
@@ -100,6 +101,7 @@ def test_rows_times_matrices_are_the_layer(rounded, rng):
                 np.testing.assert_allclose(x @ matrices, y, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_blocks_are_cut_where_one_value_is_alive():
     quantized = quantize(network(), LOW, X)
     found = [

@@ -81,6 +81,7 @@ def test_known_means_do_nearly_as_well_without_data():
     assert_exact(quantized, X, graph=False)
 
 
+@pytest.mark.slow
 def test_what_normalizations_cannot_tell_is_said():
     model = network()
     quantized = quantize(model, FOUR_BITS, X)

@@ -252,6 +252,7 @@ def test_it_prints_one_line_per_layer(capsys):
     assert sum("conv2d" in line or "dense" in line for line in lines) == 4
 
 
+@pytest.mark.slow
 def test_an_onnx_convolution_without_group_attribute_is_one(tmp_path):
     onnx = pytest.importorskip("onnx")
     from sanitize.onnx_io import read_onnx

@@ -60,6 +60,7 @@ def test_weights_of_one_layer_alone(models):
     assert not np.allclose(kernel, rounded, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_off_and_parts(models):
     quantized = models[1]
     on, off = (sensitivity(quantized, X, mode=mode) for mode in ("on", "off"))

@@ -129,6 +129,7 @@ def test_damping_draws_weights_to_their_integers():
     assert_exact(damped, X, graph=False)
 
 
+@pytest.mark.slow
 def test_damping_keeps_a_regularizer_and_puts_it_back():
     model = student(teacher())
     kernel = model.get_layer("second").kernel
@@ -140,6 +141,7 @@ def test_damping_keeps_a_regularizer_and_puts_it_back():
     assert damped == pytest.approx(without, rel=1e-3) and kernel.regularizer is own
 
 
+@pytest.mark.slow
 def test_the_meter_counts_weights_that_go_to_and_fro():
     model = student(teacher())
     layer = next(x for x in model.layers if isinstance(x, WeightedLayer))
@@ -207,6 +209,7 @@ def test_regression_compares_values():
     assert found == pytest.approx(wanted, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_as_it_is():
     model = teacher()
     before = model.get_weights()

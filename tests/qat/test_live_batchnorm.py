@@ -113,6 +113,7 @@ def test_normalizing_is_what_keras_does(seed: int, gamma: float, step: float) ->
     np.testing.assert_allclose(ours.moving_variance, stock.moving_variance, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_reestimation_finds_the_statistics_of_the_quantized_layers() -> None:
     live = qk.live_batchnorm(_quantized(), X)
     right = [np.array(x.batchnorm.moving_variance) for x in live_layers(live)]

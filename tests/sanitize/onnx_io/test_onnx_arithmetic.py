@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_harness import check, kinds_of, node, weights
+from parameters import slow
 
 PICTURE = {"x": ("n", 3, 5, 4)}
 
@@ -78,7 +79,7 @@ def test_negative_square_root_and_reciprocal() -> None:
     check(nodes, PICTURE)
 
 
-@pytest.mark.parametrize("opset", [10, 11, 13])
+@pytest.mark.parametrize("opset", [13, *slow(10, 11)])
 @pytest.mark.parametrize("trans", [0, 1])
 @pytest.mark.parametrize("factors", [{}, {"alpha": 0.5, "beta": 2.0}])
 @pytest.mark.parametrize("bias", [None, (), (1,), (4,), (1, 4)])

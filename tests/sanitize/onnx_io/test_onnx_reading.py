@@ -273,6 +273,7 @@ def test_names_are_legal_for_keras() -> None:
     assert imported.graph["layer1/0_conv"].source == ("/layer1/0:conv",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20_cifar10", *slow("resnet20_cifar10_jpeg")])
 def test_reference_networks(name: str, shared_dir: Path) -> None:
     path = shared_dir / "models" / f"{name}.onnx"

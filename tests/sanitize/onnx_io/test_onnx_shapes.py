@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_harness import check, kinds_of, node, weights
+from parameters import slow
 
 PICTURE = {"x": ("n", 6, 4, 5)}
 
@@ -301,7 +302,7 @@ REDUCTIONS: dict[str, tuple[Any, list[int], int]] = {
 }
 
 
-@pytest.mark.parametrize("opset", [10, 13, 18])
+@pytest.mark.parametrize("opset", [18, *slow(10, 13)])
 @pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceSum"])
 @pytest.mark.parametrize("label", REDUCTIONS)
 def test_reduction(label: str, op: str, opset: int) -> None:

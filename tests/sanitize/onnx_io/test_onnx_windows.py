@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_harness import check, check_model, kinds_of, model, node, weights
+from parameters import slow
 
 from sanitize.onnx_io import OnnxError
 
@@ -99,7 +100,7 @@ TRANSPOSED = {
 }
 
 
-@pytest.mark.parametrize("opset", [10, 22])
+@pytest.mark.parametrize("opset", [22, *slow(10)])
 @pytest.mark.parametrize("label", TRANSPOSED)
 def test_transposed_convolution(label: str, opset: int) -> None:
     attributes, shape = TRANSPOSED[label]
