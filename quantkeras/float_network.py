@@ -14,7 +14,8 @@ import keras
 from sanitize.former_names import former_names
 from sanitize.graph import Graph, Node
 from sanitize.keras_io.keras_graph import is_graph_model
-from sanitize.keras_io.read import READ, read_model
+from sanitize.keras_io.read import read_model
+from sanitize.keras_io.reader import READ
 from sanitize.log import LogEntry
 
 from .calibration.batches import InputSpec

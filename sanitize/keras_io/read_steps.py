@@ -13,7 +13,7 @@ from .read_layers import NOTHING_AT_INFERENCE, layer_entry
 
 layers = keras.layers
 
-_ALONG_THE_LAST_AXIS = (
+ALONG_THE_LAST_AXIS = (
     layers.Dense,
     layers.Activation,
     layers.BatchNormalization,
@@ -66,7 +66,7 @@ def _read_step(part: Call) -> bool:
             return False
         part.emit("reshape", attrs={"shape": shape})
         return True
-    entry = layer_entry(layer) if isinstance(layer, _ALONG_THE_LAST_AXIS) else None
+    entry = layer_entry(layer) if isinstance(layer, ALONG_THE_LAST_AXIS) else None
     # Axes that are counted from the front would be others here.
     axis = getattr(layer, "axis", -1)
     return entry is not None and axis in (-1, [-1], (-1,)) and entry(part)

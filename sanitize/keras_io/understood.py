@@ -34,7 +34,7 @@ def read_understood(call: Call) -> bool:
     return entry is not None and _read_channels_last(call, entry)
 
 
-class _WithAttributes:
+class WithAttributes:
     """A layer that says something else of itself where it is asked for ``changed``."""
 
     def __init__(self, layer: Any, **changed: Any) -> None:
@@ -74,7 +74,7 @@ def _read_moved(call: Call, entry: Entry, channels: int, **changed: Any) -> bool
     emitted = len(call.emitted)
     first = call.emit("permute", attrs={"dims": order}, suffix="channels_last")
     inner = Call(
-        _WithAttributes(call.operation, **changed),
+        WithAttributes(call.operation, **changed),
         call.args,
         call.kwargs,
         [first],
