@@ -228,4 +228,4 @@ def _needed_sizes(sizes: Array, readers: Sequence[Reader]) -> Array:
         np.minimum.at(strong, read, shares.min(axis=1, initial=np.inf))
     # A constant says nothing at all: should it wake up, it may become as strong as the strongest.
     needed = np.where(sizes > 0, np.maximum(sizes, strong / SPREAD), strong)
-    return np.minimum(needed, sizes.max())
+    return np.asarray(np.minimum(needed, sizes.max()))

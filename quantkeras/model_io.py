@@ -139,7 +139,7 @@ def _first_bytes(path: Path) -> bytes:
 
 def _size_in_hdf5(model: keras.Model) -> int:
     """Bytes of a model file, rather too many: weights, network, and what HDF5 spends on each."""
-    weights = sum(
+    weights: int = sum(
         math.prod(weight.shape) * np.dtype(keras.backend.standardize_dtype(weight.dtype)).itemsize
         for weight in model.weights
     )
@@ -263,8 +263,9 @@ def _check_hdf5_can_hold(model: keras.Model, path: Path) -> None:
 def _operations(model: keras.Model) -> list[Any] | None:
     """The nodes of a functional or sequential model; None for a subclassed one."""
     if isinstance(model, keras.Sequential):
-        return model.layers
-    return getattr(model, "operations", None)
+        return list(model.layers)
+    operations: list[Any] | None = getattr(model, "operations", None)
+    return operations
 
 
 def _bare_operations(model: keras.Model) -> Iterator[str]:

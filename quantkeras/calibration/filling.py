@@ -112,7 +112,7 @@ def fill_range(
     factor = np.broadcast_to(factor, before.shape)
     change = layer.scale_output(factor)
     divide_readers(readers, np.asarray(quantizer.ratio) / before, graph[name])
-    return change
+    return np.asarray(change)
 
 
 def normalize_integers(graph: Graph, name: str) -> None:
@@ -141,7 +141,7 @@ def _wanted_factor(quantizer: OutputQuantizer, wanted: np.ndarray) -> np.ndarray
     if quantizer.per_channel:
         least = quantizer.least_exponents(exponents.astype(np.float32))
         exponents = np.maximum(exponents, ops.convert_to_numpy(least))
-    return np.minimum(np.exp2(exponents) / wanted, 2.0)
+    return np.asarray(np.minimum(np.exp2(exponents) / wanted, 2.0))
 
 
 def _weights_of(readers: list[Reader], source: Node) -> np.ndarray | None:

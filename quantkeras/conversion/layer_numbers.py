@@ -98,4 +98,4 @@ def _optional_int(tensor: Any) -> np.ndarray | None:
 def _log2(powers: np.ndarray, name: str) -> np.ndarray:
     mantissa, exponent = np.frexp(powers)
     assert (mantissa == 0.5).all(), f"layer {name!r}: a step is not a power of two"
-    return (exponent - 1).astype(np.int64)
+    return np.asarray(exponent - 1, np.int64)

@@ -59,7 +59,8 @@ def rescale_numbers(params: LayerParams, total: Interval, layer: str) -> Rescale
     half = (1 << shift) >> 1
 
     def rescaled(acc: PyInts) -> PyInts:
-        return (acc * scale + half) >> shift
+        quotient: PyInts = (acc * scale + half) >> shift
+        return quotient
 
     # What does not depend on the accumulator is a constant: shifts beyond 62 end here.
     constant = np.clip(rescaled(low), params.qmin, params.qmax)

@@ -132,7 +132,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     """float32; beyond its range the largest number, and 0 where the function has no value."""
     largest = float(np.finfo(np.float32).max)
     clipped = np.clip(np.nan_to_num(values, nan=0.0), -largest, largest)
-    return clipped.astype(np.float32)
+    return np.asarray(clipped, np.float32)
 
 
 def row_of(rows: np.ndarray, exponent: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ _MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of an IEEE float32
 
 def float64_available() -> bool:
     """Whether the backend computes in float64 (JAX does not unless told to)."""
-    return keras.backend.backend() != "jax"
+    return bool(keras.backend.backend() != "jax")
 
 
 def check_carriers(layer: str, carriers: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ def check_carriers(layer: str, carriers: Sequence[str]) -> None:
 
 def _narrowed(x: Tensor) -> bool:
     wide = keras.backend.standardize_dtype(x.dtype) == "float64"
-    return wide and keras.backend.backend() == "torch"
+    return bool(wide and keras.backend.backend() == "torch")
 
 
 def floor(x: Tensor) -> Tensor:

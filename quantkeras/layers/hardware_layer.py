@@ -270,7 +270,7 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
         gain = grid_value(*scale_to_grid(before * factor, self.scale_bits))
         self.gain.assign(gain)
         self.output_quantizer.ratio.assign((gain * np.float64(self.pool_area)).astype(np.float32))
-        return gain / before
+        return np.asarray(gain / before)
 
     # Conv2D and Dense save only their kernel and bias in .keras files: here, all variables count.
 

@@ -114,12 +114,12 @@ class OutputQuantizer(Quantizer):
     @property
     def qmin(self) -> int:
         """Smallest integer."""
-        return -(2 ** (self.bits - 1)) if self.signed else 0
+        return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def qmax(self) -> int:
         """Largest integer."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
     def value_bits(self) -> int:

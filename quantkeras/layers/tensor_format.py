@@ -94,7 +94,8 @@ def format_of(tensor: Any) -> TensorFormat | None:
     operation, node_index, _ = tensor._keras_history
     own = getattr(operation, "output_format", None)
     if own is not None:
-        return own(tuple(tensor.shape[1:]))
+        found: TensorFormat | None = own(tuple(tensor.shape[1:]))
+        return found
     move = _moved(operation)
     if move is None:
         return None

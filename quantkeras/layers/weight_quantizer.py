@@ -41,7 +41,7 @@ class WeightQuantizer(Quantizer):
     @property
     def qmax(self) -> int:
         """Largest weight integer; the smallest is its negative."""
-        return 2 ** (self.bits - 1) - 1
+        return (1 << (self.bits - 1)) - 1
 
     def build(self, input_shape: Any) -> None:
         """input_shape: (weights per output channel, output channels)."""

@@ -32,14 +32,15 @@ class QuantizedConv2D(WeightedLayer, keras.layers.Conv2D):
         return LayerSpec("conv2d", window, groups=self.groups)
 
     def core_channels(self) -> int:
-        return self.filters
+        return int(self.filters)
 
     def along_input(self, ratio: np.ndarray) -> np.ndarray:
         by_group = np.broadcast_to(ratio, (self._input_shapes[0][-1],)).reshape(self.groups, -1)
-        return np.repeat(by_group.T, self.filters // self.groups, axis=1)
+        return np.asarray(np.repeat(by_group.T, self.filters // self.groups, axis=1))
 
     def by_input(self, weights: np.ndarray) -> np.ndarray:
-        return weights.reshape(len(weights), self.groups, -1).max(axis=2).T.reshape(-1)
+        by_group = weights.reshape(len(weights), self.groups, -1)
+        return np.asarray(by_group.max(axis=2).T.ravel())
 
     def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
         return super().weight_sums(weights, largest if self.groups == 1 else ops.max(largest))
@@ -49,7 +50,7 @@ class _Depthwise(WeightedLayer):
     """What depthwise convolutions share: the kernel is (kh, kw, c, m)."""
 
     def core_channels(self) -> int:
-        return self._input_shapes[0][-1] * self.depth_multiplier
+        return int(self._input_shapes[0][-1] * self.depth_multiplier)
 
     def channel_last(self, kernel: Tensor) -> Tensor:
         return ops.reshape(kernel, (*self.kernel_size, self.core_channels()))
@@ -98,7 +99,7 @@ class QuantizedDense(WeightedLayer, keras.layers.Dense):
         return LayerSpec("dense")
 
     def core_channels(self) -> int:
-        return self.units
+        return int(self.units)
 
 
 class _Transposed(WeightedLayer):
@@ -135,7 +136,7 @@ class QuantizedConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
         return LayerSpec("conv2d", self.transposed_window())
 
     def core_channels(self) -> int:
-        return self.filters
+        return int(self.filters)
 
     def channel_last(self, kernel: Tensor) -> Tensor:
         return ops.swapaxes(kernel, 2, 3)

@@ -91,7 +91,7 @@ class WeightedLayer(HardwareLayer):
 
     def by_input(self, weights: np.ndarray) -> np.ndarray:
         """(c_in,) the largest entry of each input channel; weights: (c_in of a group, c_out)."""
-        return weights.max(axis=1)
+        return np.asarray(weights.max(axis=1))
 
     def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
         """Per output channel: sum of weight times the largest input; both non-negative."""
@@ -281,7 +281,7 @@ class WeightedLayer(HardwareLayer):
             return False
         quantizer = self.weight_quantizer
         worst = quantizer.fan_in * quantizer.qmax * self.input_formats[0].largest
-        return worst * 2.0**spread + BIAS_LIMIT < FLOAT32_LIMIT
+        return bool(worst * 2.0**spread + BIAS_LIMIT < FLOAT32_LIMIT)
 
     def _alignment_bits(self) -> int | None:
         """By how many bits alignment can enlarge an input integer; None if unbounded."""

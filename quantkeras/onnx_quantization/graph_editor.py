@@ -42,7 +42,7 @@ class GraphEditor:
         """The array of an initializer, None for values that are computed."""
         if name not in self._tensors:
             return None
-        return onnx.numpy_helper.to_array(self._tensors[name])
+        return np.asarray(onnx.numpy_helper.to_array(self._tensors[name]))
 
     def is_float(self, name: str) -> bool:
         """Whether a value is known to be of type float32."""

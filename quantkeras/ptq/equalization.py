@@ -194,7 +194,8 @@ def _ranges(sizes: Mapping[str, Array], link: Link) -> tuple[Array, Array]:
 
 def _alive(first: Array, second: Array) -> NDArray[np.bool_]:
     """Channels with weights on both sides."""
-    return (first > DEAD * first.max(initial=0.0)) & (second > DEAD * second.max(initial=0.0))
+    alive = (first > DEAD * first.max(initial=0.0)) & (second > DEAD * second.max(initial=0.0))
+    return np.asarray(alive)
 
 
 def _factors(sizes: Mapping[str, Array], link: Link) -> Array:

@@ -174,23 +174,23 @@ def magnitudes(node: Node) -> Array:
     Flattened over groups and out it is in the order of the output channels, over groups and in in
     that of the input channels.
     """
-    kernel = np.abs(node.weights["kernel"].astype(np.float64))
+    kernel: Array = np.abs(node.weights["kernel"].astype(np.float64))
     if node.kind == "dense":
         return kernel[None]
-    window = kernel.max(axis=(0, 1))
+    window: Array = kernel.max(axis=(0, 1))
     if Trait.DEPTHWISE in node.traits:
         return window[:, None, :]
     if node.kind == "conv2d_transpose":
         return window.T[None]
     groups = node.attrs["groups"]
-    return window.reshape(window.shape[0], groups, -1).transpose(1, 0, 2)
+    return np.asarray(window.reshape(window.shape[0], groups, -1).transpose(1, 0, 2))
 
 
 def output_range(magnitude: Array) -> Array:
     """(cout,) largest |weight| of each output channel."""
-    return magnitude.max(axis=1).reshape(-1)
+    return np.asarray(magnitude.max(axis=1).ravel())
 
 
 def input_range(magnitude: Array) -> Array:
     """(cin,) largest |weight| that each input channel meets."""
-    return magnitude.max(axis=2).reshape(-1)
+    return np.asarray(magnitude.max(axis=2).ravel())

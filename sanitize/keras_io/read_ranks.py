@@ -67,7 +67,8 @@ def _kernel(call: Call, kernel: Array, plane: Plane) -> Array | None:
     if before % step:
         call.refuse("no tap of its kernel meets the axis of size 1")
         return None
-    return kernel.take(before // step, axis)
+    tap: Array = kernel.take(before // step, axis)
+    return tap
 
 
 def _attrs(layer: Any, plane: Plane) -> dict[str, Any]:

@@ -94,13 +94,13 @@ class _View:
     def kernel(self, product: onnx.NodeProto) -> NDArray[np.float32]:
         """The weights of an integer product less their zero point."""
         names = (*product.input, "", "")
-        array = onnx.numpy_helper.to_array(self._arrays[names[1]]).astype(np.float32)
+        array = np.asarray(onnx.numpy_helper.to_array(self._arrays[names[1]]), np.float32)
         if not names[3]:
             return array
         zero = onnx.numpy_helper.to_array(self._arrays[names[3]]).astype(np.float32)
         if product.op_type == "ConvInteger" and zero.size > 1:
             zero = zero.reshape(-1, *(1,) * (array.ndim - 1))
-        return array - (zero if zero.size > 1 else zero.reshape(()))
+        return np.asarray(array - (zero if zero.size > 1 else zero.reshape(())))
 
     def feeds_products(self, node: onnx.NodeProto) -> bool:
         """Whether a node is a DynamicQuantizeLinear that can be left out."""

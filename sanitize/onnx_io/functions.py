@@ -222,9 +222,9 @@ def _run(node: OnnxNode, values: Mapping[str, Array]) -> Array:
             float(values[node.input(i)].item()) if node.input(i) else node.get(name, default)
             for i, name, default in ((1, "min", -math.inf), (2, "max", math.inf))
         )
-        return np.clip(x, low, high)
+        return np.asarray(np.clip(x, low, high))
     if node.op_type == "HardSigmoid":
-        return np.clip(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0.0, 1.0)
+        return np.asarray(np.clip(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0.0, 1.0))
     spec = spec_of(node)
     assert spec is not None
     return apply_activation(spec, {}, x)

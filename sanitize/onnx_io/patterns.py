@@ -144,7 +144,7 @@ def _checked_key(key: Any) -> tuple[str, ...]:
 def _is_operator(name: str) -> bool:
     import onnx.defs
 
-    return onnx.defs.has(name, onnx.defs.onnx_opset_version(), "")
+    return bool(onnx.defs.has(name, onnx.defs.onnx_opset_version(), ""))
 
 
 def custom_patterns() -> tuple[Custom, ...]:

@@ -33,7 +33,7 @@ def conv2d(w: Writer, node: Node, inputs: Sequence[str]) -> str:
     arranged = kernel.transpose(3, 2, 0, 1)
 
     def constant(value: Array) -> Array:
-        return np.einsum("gi,igo->go", value.reshape(groups, -1), per_input).ravel()
+        return np.asarray(np.einsum("gi,igo->go", value.reshape(groups, -1), per_input).ravel())
 
     return _convolution(w, node, inputs[0], arranged, groups, constant)
 
@@ -45,7 +45,7 @@ def depthwise_conv2d(w: Writer, node: Node, inputs: Sequence[str]) -> str:
     per_input = kernel.sum((0, 1), dtype=np.float64)
 
     def constant(value: Array) -> Array:
-        return (value[:, None] * per_input).ravel()
+        return np.asarray((value[:, None] * per_input).ravel())
 
     return _convolution(w, node, inputs[0], arranged, channels, constant)
 

@@ -161,7 +161,7 @@ def _values(spec: Spec) -> Array:
     if spec["kind"] == "affine":
         return np.asarray(_GRID * spec["scale"] + spec["offset"])
     if spec["kind"] == "relu":
-        return np.clip(_GRID, 0.0, spec.get("max_value"))
+        return np.asarray(np.clip(_GRID, 0.0, spec.get("max_value")))
     return apply_activation(spec, {}, _GRID)
 
 
