@@ -17,6 +17,7 @@ from sanitize.graph import Graph, producer_of
 from sanitize.keras_io import write_keras
 from sanitize.keras_io.names import layer_name
 from sanitize.keras_io.opaque import clone_layer
+from sanitize.spread_kernels import with_spread_kernels
 
 from .errors import QuantizationError
 from .float_network import FloatNetwork, onnx_network, onnx_shapes
@@ -78,7 +79,8 @@ def keras_model(source: FloatNetwork, original: Any = None) -> Any:
     original: the ONNX model, to compare both as ``from_onnx`` does; None does not.
     """
     assert source.onnx is not None
-    network = write_keras(_with_output_names(source.graph, source.onnx.outputs))
+    graph = with_spread_kernels(_with_output_names(source.graph, source.onnx.outputs))
+    network = write_keras(graph)
     if original is not None and importlib.util.find_spec("onnxruntime") is not None:
         from sanitize.onnx_io.dynamic import float_form
         from sanitize.onnx_io.source import load_model

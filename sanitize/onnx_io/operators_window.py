@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..shapes import same_pads
+from ..spread_kernels import spread_kernel
 from .layout import PICTURE, SEQUENCE, Tensor
 from .state import NotUnderstood, Reading, needs_float
 from .view import OnnxNode
@@ -124,12 +125,24 @@ def _kernel(r: Reading, node: OnnxNode, picture: Picture) -> tuple[Array, Array 
     return (kernel[:, :, None] if picture.sequence else kernel), bias
 
 
+def _never_both(kernel: Array, strides: Pair, dilation: Pair) -> tuple[Array, Pair]:
+    """Kernel (out, in, kh, kw) and dilation of a convolution that Keras has a layer for: not
+    strides and dilation at once.
+    """
+    if max(strides) == 1 or max(dilation) == 1:
+        return kernel, dilation
+    return spread_kernel(kernel.transpose(2, 3, 0, 1), dilation).transpose(2, 3, 0, 1), (1, 1)
+
+
 def conv(r: Reading, node: OnnxNode) -> Tensor:
     picture = as_picture(r, node.input(0))
     kernel, bias = _kernel(r, node, picture)
     groups = int(node.get("group", 1))
     strides = pair_of(picture, node.get("strides"), 1)
     dilation = pair_of(picture, node.get("dilations"), 1)
+    depthwise = groups > 1 and groups == picture.shape[2]
+    if not depthwise:
+        kernel, dilation = _never_both(kernel, strides, dilation)
     size: Pair = (kernel.shape[2], kernel.shape[3])
     pads = trimmed(
         pads_of(node, picture, size, strides, dilation), picture.size, size, strides, dilation
@@ -139,7 +152,7 @@ def conv(r: Reading, node: OnnxNode) -> Tensor:
         "padding": named(pads, picture.size, size, strides, dilation),
         "dilation": dilation,
     }
-    if groups > 1 and groups == picture.shape[2]:
+    if depthwise:
         depth = kernel.reshape(groups, -1, *size).transpose(2, 3, 0, 1)
         weights = {"kernel": depth, "bias": bias}
         if picture.sequence:  # TensorFlow has no kernel for unequal strides on every processor
@@ -158,6 +171,8 @@ def conv_transpose(r: Reading, node: OnnxNode) -> Tensor:
     groups = int(node.get("group", 1))
     strides = pair_of(picture, node.get("strides"), 1)
     dilation = pair_of(picture, node.get("dilations"), 1)
+    if not groups == len(kernel) > 1:
+        kernel, dilation = _never_both(kernel, strides, dilation)
     extra = pair_of(picture, node.get("output_padding"), 0)
     size: Pair = (kernel.shape[2], kernel.shape[3])
     span = tuple((size[a] - 1) * dilation[a] + 1 for a in (0, 1))
