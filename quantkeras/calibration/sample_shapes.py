@@ -11,7 +11,7 @@ import numpy as np
 
 from .batches import InputSpec, SampleError, inputs_of_element
 from .samples import iterate_samples
-from .sources import ArrayLike, batches_of_call
+from .sources import ArrayLike, batches_of_call, holds_batches
 
 
 class SampleShapes:
@@ -55,6 +55,8 @@ class SampleShapes:
             found = self._peek()
         elif callable(found) and not isinstance(found, ArrayLike):
             found = next(batches_of_call(found), None)
+        elif holds_batches(found):
+            found = found[0]
         elif not isinstance(found, ArrayLike | Mapping | list | tuple):
             found = next(iter(found), None)
         if isinstance(found, tuple) and found:

@@ -8,6 +8,7 @@
 | path of an .npz file | by input name, or as said below |
 | path of an .npy file | the only input |
 | tf.data.Dataset, keras.utils.PyDataset | batches x or (x, y) |
+| list of mappings, or of tuples of arrays | batches x or (x, y), as of a dataset |
 | a function without arguments | called every epoch for an iterable of batches |
 | any iterable of batches, a generator | batches x or (x, y); a generator gives one epoch |
 | None | random numbers, with a warning |
@@ -38,6 +39,7 @@ from quantkeras.calibration.sources import (
     array_source,
     dataset_source,
     file_parts,
+    holds_batches,
     iterable_source,
     memory_parts,
     random_source,
@@ -205,7 +207,7 @@ def iterate_samples(
         source = array_source(file_parts(Path(samples), specs), specs, num_samples, size)
     elif (dataset := dataset_source(samples, specs, num_samples)) is not None:
         source = dataset
-    elif isinstance(samples, Mapping | list | tuple | ArrayLike):
+    elif not holds_batches(samples) and isinstance(samples, Mapping | list | tuple | ArrayLike):
         source = array_source(memory_parts(samples, specs), specs, num_samples, size)
     else:
         source = iterable_source(samples, specs)

@@ -54,6 +54,21 @@ class Source:
     promised: int | None = None
 
 
+def holds_batches(samples: Any) -> bool:
+    """Whether a list holds batches, as a generator would give them, and not an array per input:
+    mappings of arrays, or tuples of them, as a list of a dataset's batches has.
+    """
+    if not isinstance(samples, list | tuple) or not samples:
+        return False
+    if all(isinstance(element, Mapping) for element in samples):
+        return True
+    return isinstance(samples, list) and all(
+        isinstance(element, tuple)
+        and any(isinstance(part, ArrayLike | Mapping) for part in element)
+        for element in samples
+    )
+
+
 def memory_parts(samples: Any, specs: Sequence[InputSpec]) -> list[Part]:
     """Arrays of the user, by name. A list of numbers or of lists is one array."""
     nested = isinstance(samples, list) and not any(isinstance(x, ArrayLike) for x in samples)
