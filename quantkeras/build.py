@@ -26,7 +26,7 @@ from .input_scaling import InputMap
 from .numerics.windows import Pool, Window
 from .params import QuantizationParams
 from .plan import AVERAGES, Block, Plan
-from .spreads import APART, USUAL, joined_parts, output_spread
+from .spreads import APART, USUAL, input_spread, joined_parts, output_spread
 
 LEAST_TABLE_BITS, MOST_TABLE_BITS = 8, 12
 """Width of what enters the table of an element-wise function: at least, and at most."""
@@ -106,6 +106,8 @@ class _Builder:
             range_mode="frozen" if integer else self.qparams.ranges,
             name=self._name(f"{name}/quantizer"),
         )
+        if layer.per_channel:
+            layer.max_spread = input_spread(self.plan, name)
         if name in self.maps:
             self.mapped[name] = layer
         self.nodes.append(layer_node(layer, f"{name}/quantizer", (name,), node.shape, (name,)))
@@ -123,6 +125,8 @@ class _Builder:
                 range_mode=self.qparams.ranges,
                 name=self._name(name),
             )
+            if layer.per_channel:
+                layer.max_spread = input_spread(self.plan, value)
             shape = self.plan.graph.shape_of(value)
             self.nodes.append(layer_node(layer, name, (value,), shape))
             self.value[value] = name

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.kinds import MERGES
+from sanitize.shapes import window_pads
 
 from .borders import Border, find_borders, folded_padding, join_borders
 from .chains import chains_of, moved_outputs
@@ -21,6 +22,10 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
     """Decide for every node of a sanitized graph; see :mod:`quantkeras.plan`."""
     reasons = _float_reasons(graph, qparams)
     integer = {node.name for node in graph if node.name not in reasons}
+    if all(only_moves(graph[name]) or graph[name].kind == "input" for name in integer):
+        graph = _with_pools_as_layers(graph)
+        reasons = _float_reasons(graph, qparams)
+        integer = {node.name for node in graph if node.name not in reasons}
     needed = _needed_as_integers(graph, integer)
     chains = chains_of(graph, integer, needed)
     for name in integer - needed - moved_outputs(graph, chains):
@@ -61,6 +66,23 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
     )
     bordered = frozenset(borders)
     return Plan(graph, blocks, members, moves, inputs, floats, requantized, bordered, flowing)
+
+
+def _with_pools_as_layers(graph: Graph) -> Graph:
+    """A network whose max pools are all that it computes: they are its hardware layers.
+
+    Between such layers max pools move what these give; with their padding written out they need a
+    layer of their own.
+    """
+    nodes = []
+    for node in graph:
+        if node.kind == "max_pool" and only_moves(node) and None not in node.shape:
+            size, strides = node.attrs["size"], node.attrs["strides"]
+            shape = graph.shape_of(node.inputs[0])[:2]
+            pads = window_pads(node.attrs["padding"], shape, size, strides, (1, 1))
+            node = node.with_attrs(padding=pads)
+        nodes.append(node)
+    return graph.with_nodes(nodes)
 
 
 def stays_float(qparams: QuantizationParams) -> Callable[[Node], bool]:

@@ -38,6 +38,11 @@ def output_spread(plan: Plan, block: Block) -> int:
     return min(_of_readers(plan, each.output, is_joined(graph, each.output)) for each in blocks)
 
 
+def input_spread(plan: Plan, value: str) -> int:
+    """The limit for a value of floats that is quantized for the layers which read it."""
+    return _of_readers(plan, value, is_joined(plan.graph, value))
+
+
 def is_joined(graph: Graph, value: str) -> bool:
     """Whether a value has channels of several tensors, which were only put side by side."""
     waiting, seen = [producer_of(value)], {producer_of(value)}
