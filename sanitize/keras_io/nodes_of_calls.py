@@ -48,7 +48,8 @@ class NodesOfCalls:
         made: list[str] = []
         final = self.unique(scope_name(name))
         plain = [place for place, part in enumerate(call.emitted) if not part.suffix]
-        main = -1 if call.results else plain[-1] if plain else len(call.emitted) - 1
+        several = len(call.results) > 1
+        main = -1 if several else plain[-1] if plain else len(call.emitted) - 1
         for position, part in enumerate(call.emitted):
             full = final if position == main else self.unique(f"{final}/{part.suffix}")
             inputs = tuple(
@@ -62,7 +63,9 @@ class NodesOfCalls:
             self.origins[full] = (operation, part.suffix, name)
             made.append(full)
         if call.results:
-            return [made[int(value[1:])] for value in call.results]
+            return [
+                made[int(value[1:])] if value.startswith("\0") else value for value in call.results
+            ]
         return made[-1:]
 
     def add_opaque(self, call: Call, operation: Any, name: str) -> list[str]:

@@ -56,7 +56,10 @@ def read_model(model: Any, verify: bool = False, shapes: Any = None, dtypes: Any
     reader = Reader()
     tensors = keras.tree.flatten(model.inputs)
     inputs = [reader.add_input(tensor) for tensor in tensors]
-    outputs = reader.walk(tensors, keras.tree.flatten(model.outputs), inputs, "")
+    results = keras.tree.flatten(model.outputs)
+    found = reader.walk(tensors, results, inputs, "")
+    dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in results]
+    outputs = list(map(reader.as_in_model, found, dtypes))
     nodes = reader.finished_nodes()
     graph = Graph.build(
         nodes,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from ..graph import Node
+from ..graph import Node, producer_of
 from ..log import LogEntry
-from .call import Call
+from .call import Call, Slot
 from .keras_graph import (
     arguments_with_slots,
     called_again,
@@ -17,9 +18,11 @@ from .keras_graph import (
     is_graph_model,
     side_structure,
 )
+from .moved import Moved, Value
 from .nodes_of_calls import NodesOfCalls, unbatched
 from .opaque import OpaqueCall, OperationLayer
 from .read_lambda import read_elementwise, read_tried
+from .read_moved import moves_samples, read_moved
 from .reading_check import Link, Step
 from .symbolic import trace_call, trace_inside
 from .understood import read_understood, unwrapped
@@ -46,10 +49,13 @@ class Reader(NodesOfCalls):
         self.conversions: list[LogEntry] = []
         # Kept, or another operation could get the identity of one that is gone.
         self.traced: list[Any] = []
+        # How a value is moved, where one call did it, and the value as the model has it.
+        self.movers: dict[Moved, tuple[Call, str]] = {}
+        self.arranged: dict[Moved, str] = {}
 
     def walk(
-        self, tensors: Sequence[Any], outputs: Sequence[Any], inputs: Sequence[str], prefix: str
-    ) -> list[str]:
+        self, tensors: Sequence[Any], outputs: Sequence[Any], inputs: Sequence[Value], prefix: str
+    ) -> list[Value]:
         """Read the calls that lead from ``tensors``, which are ``inputs``, to ``outputs``."""
         values = {id(tensor): value for tensor, value in zip(tensors, inputs, strict=True)}
         for node in calls_in_order(outputs, set(values)):
@@ -58,17 +64,18 @@ class Reader(NodesOfCalls):
                 values[id(tensor)] = value
         return [values[id(tensor)] for tensor in outputs]
 
-    def read_call(self, node: Any, values: dict[int, str], prefix: str) -> list[str]:
+    def read_call(self, node: Any, values: dict[int, Value], prefix: str) -> list[Value]:
         operation, tensors = node.operation, node.input_tensors
         name = prefix + operation.name
         if is_graph_model(operation):
             return self.read_nested(node, values, name)
         args, kwargs = arguments_with_slots(node)
+        given = [values[id(tensor)] for tensor in tensors]
         call = Call(
             operation,
             args,
             kwargs,
-            [values[id(tensor)] for tensor in tensors],
+            [],
             [unbatched(tensor) for tensor in tensors],
             [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors],
             [unbatched(tensor) for tensor in node.outputs],
@@ -78,13 +85,61 @@ class Reader(NodesOfCalls):
         if isinstance(operation, OperationLayer):
             call = unwrapped(call)
         known, steps = set(self.nodes), len(self.steps)
-        results = self.read_layer(call, operation, name)
+        found = None
+        if moves_samples(call, given):
+            inputs, outputs = (
+                [tensor.shape for tensor in side] for side in (tensors, node.outputs)
+            )
+            found = read_moved(call, given, inputs, outputs)
+        results: list[Value]
+        if found is not None:
+            results = list(self.add_moved(call, operation, name, given, found))
+        else:
+            call.values = list(map(self.as_in_model, given, call.dtypes))
+            results = list(self.read_layer(call, operation, name))
         # What a layer consists of is checked as a whole, against the layer.
         del self.steps[steps:]
         ids = tuple(map(id, tensors)), tuple(map(id, node.outputs))
         fresh = tuple(full for full in self.nodes if full not in known)
         self.steps.append(Step(name, original, *ids, tuple(results), fresh))
         return results
+
+    def add_moved(
+        self, call: Call, operation: Any, name: str, given: Sequence[Value], found: list[Moved]
+    ) -> list[Value]:
+        """Nodes for a call that moves samples or works on moved ones; its outputs.
+
+        Those whose samples are along the first axis alone again are ordinary values.
+        """
+        call.results = [moved.value for moved in found]
+        names = self.add_emitted(call, operation, name)
+        results: list[Value] = []
+        for value, moved in zip(names, found, strict=True):
+            moved = replace(moved, value=value)
+            results.append(value if moved.ordinary else moved)
+            ordinary = [before for before in given if isinstance(before, str)]
+            if len(ordinary) == len(given):
+                self.movers[moved] = replace(call, values=ordinary, emitted=[], results=[]), name
+        return results
+
+    def as_in_model(self, value: Value, dtype: str) -> str:
+        """The value with its axes as the model has them, by operations that are kept."""
+        if isinstance(value, str):
+            return value
+        found = self.arranged.get(value, "")
+        if found not in self.nodes:
+            if value in self.movers:
+                call, name = self.movers[value]
+                (found,) = self.read_layer(call, call.operation, name)
+            else:
+                found = value.value
+                name = f"{self.nodes[producer_of(found)].name}/turned"
+                for layer, before, after in value.operations():
+                    call = Call(layer, (Slot(0),), {}, [found], [before], [dtype], [after], False)
+                    call.refuse("it moves samples from the first axis")
+                    (found,) = self.add_opaque(call, layer, name)
+            self.arranged[value] = found
+        return found
 
     def read_layer(self, call: Call, operation: Any, name: str) -> list[str]:
         if read_understood(call):
@@ -93,7 +148,7 @@ class Reader(NodesOfCalls):
             return self.read_inside(call, name)
         return self.add_opaque(call, operation, name)
 
-    def read_nested(self, node: Any, values: dict[int, str], name: str) -> list[str]:
+    def read_nested(self, node: Any, values: dict[int, Value], name: str) -> list[Value]:
         """A model inside the model: its own graph, or for open sizes one of the sizes it meets."""
         model = node.operation
         given = _given_tensors(node)
@@ -159,7 +214,8 @@ class Reader(NodesOfCalls):
             return []
         self.traced.append(traced)
         known = set(self.nodes)
-        found = self.walk(*traced, call.values, name + "/")
+        moved = self.walk(*traced, call.values, name + "/")
+        found = [self.as_in_model(v, str(t.dtype)) for v, t in zip(moved, traced[1], strict=True)]
         fresh = [full for full in self.nodes if full not in known]
         for place, full in enumerate(fresh):
             operation, suffix, _ = self.origins[full]

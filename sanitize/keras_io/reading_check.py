@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..graph import GraphError, Node
 from ..semantics import run_node
+from .moved import Value
 from .opaque import OpaqueCall
 from .trial import UNFIT
 
@@ -44,15 +45,27 @@ class ReadingError(GraphError):
 class Step:
     """One call of a layer or operation, and the nodes it was read as.
 
-    inputs, outputs: identities of the tensors in the model. results: values of the graph.
+    inputs, outputs: identities of the tensors in the model. results: what they are in the graph.
     """
 
     name: str
     call: OpaqueCall
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    results: tuple[str, ...]
+    results: tuple[Value, ...]
     nodes: tuple[str, ...]
+
+    @property
+    def values(self) -> list[str]:
+        """The values of the graph that the outputs are."""
+        return [result if isinstance(result, str) else result.value for result in self.results]
+
+    def of_model(self, arrays: Sequence[Array]) -> list[Array]:
+        """Outputs of the layer as the graph has them."""
+        return [
+            array if isinstance(result, str) else result.of_model(array)
+            for result, array in zip(self.results, arrays, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -102,16 +115,19 @@ def _run_steps(
             arrays = [truth[tensor] for tensor in step.inputs]
             wanted = _run_layer(step, arrays)
             opaque = any(node.kind == "opaque" for node in inside)
-            if opaque and wanted is None:
+            moved = not all(isinstance(result, str) for result in step.results)
+            if wanted is None and (opaque or moved):
                 return
+            turned = None if wanted is None else step.of_model(wanted)
             if not (opaque and len(inside) == 1):
-                found = _run_nodes(inside, step.results, values, np.float32)
-                if wanted is None:
-                    wanted = found
-                _compare(step, inside, values, wanted, found)
-            assert wanted is not None
-            for tensor, value, array in zip(step.outputs, step.results, wanted, strict=True):
-                truth[tensor], values[value] = array, array.astype(np.float32)
+                found = _run_nodes(inside, step.values, values, np.float32)
+                if turned is None:
+                    wanted = turned = found
+                _compare(step, inside, values, turned, found)
+            assert wanted is not None and turned is not None
+            truth |= zip(step.outputs, wanted, strict=True)
+            for value, array in zip(step.values, turned, strict=True):
+                values[value] = array.astype(np.float32)
         _forget(truth, last, place)
         _forget(values, last, place)
 
@@ -140,7 +156,7 @@ def _last_reads(steps: Sequence[Step | Link], nodes: Mapping[str, Node]) -> dict
         if isinstance(step, Link):
             last |= dict.fromkeys(step.sources, place)
             continue
-        last |= dict.fromkeys((*step.inputs, *step.results), place)
+        last |= dict.fromkeys((*step.inputs, *step.values), place)
         for name in step.nodes:
             if name in nodes:
                 last |= dict.fromkeys(nodes[name].inputs, place)
@@ -180,7 +196,7 @@ def _compare(
     gaps = _differences(wanted, found)
     if gaps.max(initial=0.0) <= tolerance:
         return
-    exact = _run_nodes(inside, step.results, values, np.float64)
+    exact = _run_nodes(inside, step.values, values, np.float64)
     allowed = np.maximum(tolerance, NOISE_FACTOR * _differences(exact, found))
     if (gaps <= allowed).all():
         return
