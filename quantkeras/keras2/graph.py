@@ -119,9 +119,8 @@ def _replace_function(layer: Config, layers: Mapping[str, Config], sizes: ShapeV
         sizes.learn(layer["name"], _parse_call(function, layer["inbound_nodes"][0], layers))
         if sizes.knows(layer["name"]):
             raise CannotReplace("it computes sizes, which are known")
-    found = [
-        replacement(_parse_call(function, node, layers, sizes)) for node in layer["inbound_nodes"]
-    ]
+    calls = [_parse_call(function, node, layers, sizes) for node in layer["inbound_nodes"]]
+    found = [replacement(sizes.with_rest(call)) for call in calls]
     if any((f.class_name, f.config) != (found[0].class_name, found[0].config) for f in found):
         raise CannotReplace("it is called several times with different arguments")
     layer["class_name"] = found[0].class_name

@@ -100,7 +100,9 @@ def split(call: OpCall) -> Replacement:
         # The last part may be what is left, -1.
         known = parts[:-1] if parts and parts[-1] == -1 else parts
         if not all(isinstance(n, int) and n >= 0 for n in known):
-            raise CannotReplace(f"the sizes {parts} of its parts are not all known")
+            raise CannotReplace(
+                f"the sizes {parts} of its parts are not all known: the length of the axis is open"
+            )
         parts = [int(n) for n in np.cumsum(parts[:-1])]
     if not isinstance(parts, int | list):
         raise CannotReplace("its parts are computed in the graph")

@@ -7,6 +7,7 @@ The size of the batch stays a tensor, as `reshape` understands it.
 import copy
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -64,6 +65,20 @@ class ShapeValues:
                 call.function != "math.floordiv" or pair[1]
             ):
                 self._values[layer] = _ARITHMETIC[call.function](*pair)
+
+    def with_rest(self, call: OpCall) -> OpCall:
+        """The call with the length that a split leaves open, -1, where the network fixes it."""
+        parts, axis = call.rest.get("num_or_size_splits"), call.rest.get("axis", 0)
+        if call.function != "split" or not isinstance(parts, list) or parts.count(-1) != 1:
+            return call
+        shape = self._shape_of(call.first) if isinstance(call.first, Tensor) else None
+        if shape is None or not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+            return call
+        whole, known = shape[axis], [part for part in parts if part != -1]
+        if whole is None or not all(isinstance(part, int) for part in known) or whole < sum(known):
+            return call
+        sizes = [whole - sum(known) if part == -1 else part for part in parts]
+        return replace(call, rest={**call.rest, "num_or_size_splits": sizes})
 
     def _known(self, operand: Any) -> Any:
         return self._values.get(operand.layer) if isinstance(operand, Tensor) else operand

@@ -96,14 +96,21 @@ def test_sizes_that_are_open_are_no_constants():
         built(*BRANCHES, *middle, resized(["hw", 0, 0]), output="r", size=None)
 
 
-def test_the_last_part_of_a_split_is_what_is_left():
-    parts = function("s", "split", "a", num_or_size_splits=[1, -1], axis=-1)
+@pytest.mark.parametrize("sizes, lengths", [
+    ([1, -1], (1, 3)), ([-1, 1], (3, 1)), ([1, -1, 2], (1, 1, 2)), ([-1, 4], (0, 4)),
+])  # fmt: skip
+def test_one_part_of_a_split_is_what_is_left(sizes, lengths):
+    parts = function("s", "split", "a", num_or_size_splits=sizes, axis=-1)
     found = upgrade(network(BRANCHES[0], parts, output="s"))
-    found["config"]["output_layers"] = ["s", 0, 1]
-    assert keras.Model.from_config(found["config"]).output_shape == (None, 8, 8, 3)
-    parts = function("s", "split", "a", num_or_size_splits=[-1, 1], axis=-1)
-    with pytest.raises(ModelFileError, match=r"\[-1, 1\] of its parts are not all known"):
-        upgrade(network(BRANCHES[0], parts, output="s"))
+    found["config"]["output_layers"] = [["s", 0, index] for index in range(len(sizes))]
+    model = keras.Model.from_config(found["config"])
+    assert tuple(shape[-1] for shape in model.output_shape) == lengths
+
+
+def test_an_open_length_is_refused_where_a_part_is_what_is_left():
+    parts = function("s", "split", "a", num_or_size_splits=[-1, 1], axis=1)
+    with pytest.raises(ModelFileError, match=r"\[-1, 1\] of its parts .* the axis is open"):
+        upgrade(network(BRANCHES[0], parts, output="s", size=None))
 
 
 @pytest.mark.parametrize("reduction, wanted", [
