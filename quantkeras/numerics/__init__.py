@@ -5,7 +5,7 @@ value = integer * 2**-frac everywhere; one rounding rule, half up (`rounding`).
 
 from .fixed_point import FixedPoint, Saturation
 from .formats import Alignment, Format, align, align_channels, concat_formats
-from .interval import Interval, bits_needed, carrier, headroom
+from .interval import Interval, bits_needed, carrier
 from .rounding import ceil_log2, floor_log2, pow2, round_half_up, saturate, shift_round
 from .tables import build_table, look_up
 from .weights import QuantizedWeights, quantize_weights, scale_to_grid
@@ -21,7 +21,6 @@ __all__ = [
     "Interval",
     "carrier",
     "bits_needed",
-    "headroom",
     "round_half_up",
     "shift_round",
     "saturate",

@@ -1,37 +1,36 @@
-"""What each step of a hardware layer can reach: interval arithmetic along `run_layer`.
+"""What each step of a hardware layer can reach.
 
-:func:`layer_bounds` follows the steps of :func:`~quantkeras.numerics.layer.run_layer` with the
-intervals of ``interval.py``. Inputs are one interval per tensor (what its format can hold); the
-steps inside a layer are bounded per channel, from the actual integers of the layer. Engines choose
-their carriers by these bounds, and a report shows them to whoever builds the accumulator.
+:class:`IntervalArrays` is the array namespace of :func:`~quantkeras.numerics.layer.run_layer` whose
+tensors are intervals (``interval.py``), so a bound follows the steps of a layer by construction.
+Inputs are one interval per tensor (what its format can hold); the steps inside a layer are bounded
+per channel, from the actual integers of the layer. Engines choose their carriers by these bounds,
+and a report shows them to whoever builds the accumulator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import AccumulatorTooWide, QuantizationError
+from .carry import carry
 from .interval import (
     Interval,
-    PyInts,
-    add_interval,
     carrier,
     conv_interval,
     cover_intervals,
-    dense_interval,
     depthwise_interval,
     elementwise_interval,
-    sum_pool_interval,
+    join_intervals,
 )
-from .kinds import Trait
-from .layer import LayerParams, LayerSpec
-from .shapes import output_shape
-from .windows import NO_PADS
+from .layer import LayerParams, LayerSpec, Slices, run_layer
+from .shapes import ShapeArrays, output_shape
+from .windows import NO_PADS, Pads, Pool, Window
 
 INT64_LIMIT = 2**63
 
@@ -60,7 +59,25 @@ class LayerBounds:
     @property
     def total_peak(self) -> int:
         """The largest magnitude of an average pooling's sums, or of what needs no sum."""
-        return int(self.total.partial.max())
+        return int(self.total.largest.max())
+
+
+class Bounded(NamedTuple):
+    """A tensor of this namespace: its interval, per tensor, channel or element, and its unbatched
+    shape.
+    """
+
+    interval: Interval
+    shape: tuple[Any, ...]
+
+    def by_channel(self) -> Interval:
+        """One interval per channel, around those of all positions; per tensor if it is so."""
+        x = self.interval
+        if x.lo.ndim == 0:
+            return x
+        ends = (np.broadcast_to(end, (*end.shape[:-1], self.shape[-1])) for end in (x.lo, x.hi))
+        low, high = (end.reshape(-1, self.shape[-1]) for end in ends)
+        return Interval(low.min(axis=0), high.max(axis=0))
 
 
 def layer_bounds(
@@ -76,122 +93,143 @@ def layer_bounds(
     AccumulatorTooWide, naming the layer, where a float64 or the 64 bits of the rescale would not
     hold a number exactly, and QuantizationError where a look-up table has no entry for one.
     """
-    shifts = params.input_shifts or (None,) * len(inputs)
-    aligned = tuple(x.shifted(s) for x, s in zip(inputs, shifts, strict=True))
-    for interval in aligned:  # before anything is computed from numbers without a bound
-        carrier(interval, name)
-    accumulator = _accumulator(spec, params, aligned, shapes)
-    total = _pooled(spec, params, accumulator, shapes)
-    for interval in (accumulator, total):
-        carrier(interval, name)
-    output, bits = total, 0
-    if params.scale is not None:
-        bits = _rescale_bits(params, total, name)
-        output = total.rescaled(params.scale, params.shift, params.qmin, params.qmax)
-    if params.table is not None:
-        output = _looked_up(params, output, name)
-    return LayerBounds(aligned, accumulator, total, hull([output]), bits)
+    stages: dict[str, list[Interval]] = {}
+
+    def note(stage: str, tensors: Sequence[Bounded]) -> None:
+        stages[stage] = [x.interval for x in tensors]
+        for interval in stages[stage]:  # before anything is computed from numbers without a bound
+            carrier(interval, name)
+
+    arrays = IntervalArrays(name, shapes)
+    read = [Bounded(x, tuple(shape)) for x, shape in zip(inputs, shapes, strict=True)]
+    output = run_layer(spec, params, read, arrays, note)
+    (accumulator,), (total,) = stages["accumulator"], stages["total"]
+    aligned = tuple(stages["inputs"])
+    return LayerBounds(aligned, accumulator, total, hull(output.interval), arrays.rescale_bits)
 
 
-def hull(intervals: Sequence[Interval]) -> Interval:
-    """The smallest interval () around all channels of all of them."""
-    lowest = min(int(x.lo.min()) for x in intervals)
-    return Interval(lowest, max(int(x.hi.max()) for x in intervals))
+def hull(x: Interval) -> Interval:
+    """The smallest interval () around all elements."""
+    return Interval(int(x.lo.min()), int(x.hi.max()))
 
 
-def _looked_up(params: LayerParams, entering: Interval, name: str) -> Interval:
-    """All entries of the table: what reaches it is what a rescale saturates to, mostly all."""
-    found = hull([entering])
-    if found.lo < params.qmin or found.hi > params.qmax:
-        raise QuantizationError(
-            f"layer {name!r}: integers in [{found.lo}, {found.hi}] enter a table for "
-            f"{params.qmin} .. {params.qmax}; give it a rescale that saturates"
-        )
-    table = np.asarray(params.table)
-    return Interval(int(table.min()), int(table.max()))
+class IntervalArrays:
+    """Tensors are intervals.
 
-
-def _accumulator(
-    spec: LayerSpec,
-    params: LayerParams,
-    aligned: Sequence[Interval],
-    shapes: Sequence[tuple[int, ...]],
-) -> Interval:
-    x, bias, shift = aligned[0], params.bias, params.bias_shift
-    if Trait.WINDOWED in spec.traits:
-        return _convolved(spec, params, x, shapes[0])
-    if spec.kind == "dense":
-        return dense_interval(_per_channel(x, shapes[0]), params.weights, bias, shift)
-    if spec.kind == "add":
-        return add_interval(aligned, bias, shift)
-    if Trait.ELEMENTWISE in spec.traits:
-        found = reduce(partial(elementwise_interval, spec.kind), aligned)
-        return add_interval([found], bias, shift)
-    moved = hull(aligned) if Trait.MIXES in spec.traits else x
-    if spec.kind == "pad" and spec.pads != NO_PADS:
-        moved = moved.including(0)
-    return add_interval([moved], bias, shift)
-
-
-def _convolved(
-    spec: LayerSpec, params: LayerParams, x: Interval, shape: tuple[int, ...]
-) -> Interval:
-    """Of a convolution or depthwise one. Where the input is widened by zeros, an output position
-    sees pixels through some taps of the kernel only; the rest of the kernel adds zeros.
+    layer: its name, for errors; inputs: unbatched shapes of what it reads. rescale_bits: of what
+    the rescale has formed, see :class:`LayerBounds`.
     """
-    assert spec.window is not None
-    each, kernels = _per_channel(x, shape), [np.asarray(params.weights)]
-    padding = None if spec.window.pads(shape[:2]) == NO_PADS else 0
-    if params.pad_value is None:
-        groups = (spec.window.tap_groups(axis) for axis in (0, 1))
-        kernels = [kernels[0][rows, columns] for rows, columns in product(*groups)]
-    else:
-        padding = None if padding is None else params.pad_value
-        each = each if spec.window.input_dilation == (1, 1) else each.including(0)
-    step: Callable[..., Interval] = depthwise_interval
-    if spec.kind == "conv2d":
-        step = partial(conv_interval, groups=spec.groups)
-    found = [
-        step(each, kernel, params.bias, params.bias_shift, pad_value=padding) for kernel in kernels
-    ]
-    return cover_intervals(found)
+
+    def __init__(self, layer: str, inputs: Sequence[tuple[int, ...]]) -> None:
+        self._layer = layer
+        self._shapes = ShapeArrays(inputs)
+        self.rescale_bits = 0
+
+    def align(self, x: Bounded, shift: Any) -> Bounded:
+        return x._replace(interval=x.interval.shifted(shift))
+
+    def conv2d(
+        self, x: Bounded, weights: Any, window: Window, groups: int, pad_value: Any
+    ) -> Bounded:
+        step = partial(conv_interval, groups=groups)
+        return self._convolved(step, x, weights, window, pad_value, weights.shape[3])
+
+    def depthwise_conv2d(self, x: Bounded, weights: Any, window: Window, pad_value: Any) -> Bounded:
+        channels = weights.shape[2] * weights.shape[3]
+        return self._convolved(depthwise_interval, x, weights, window, pad_value, channels)
+
+    def dense(self, x: Bounded, weights: Any) -> Bounded:
+        sums = conv_interval(x.by_channel(), np.asarray(weights)[None, None])
+        return Bounded(sums, self._shapes.dense(x.shape, weights.shape[1]))
+
+    def elementwise(self, kind: str, x: Bounded, y: Bounded) -> Bounded:
+        found = elementwise_interval(kind, x.interval, y.interval)
+        return Bounded(found, self._shapes.elementwise(kind, x.shape, y.shape))
+
+    def add_bias(self, acc: Bounded, bias: Any, shift: Any) -> Bounded:
+        return acc._replace(interval=acc.interval.plus(bias, shift))
+
+    def concat(self, xs: Sequence[Bounded], axis: int) -> Bounded:
+        shape = self._shapes.concat([x.shape for x in xs], axis)
+        each = [x.by_channel() for x in xs]
+        if axis in (-1, len(shape) - 1):
+            return Bounded(join_intervals(each, [x.shape[-1] for x in xs]), shape)
+        return Bounded(cover_intervals(each), shape)
+
+    def max_pool(self, x: Bounded, window: Window) -> Bounded:
+        """A maximum never leaves the interval of what it is taken of."""
+        return Bounded(x.by_channel(), self._shapes.max_pool(x.shape, window))
+
+    def sum_pool(self, x: Bounded, pool: Pool) -> Bounded:
+        sums = x.by_channel().times(pool.area(x.shape[:2]))
+        return Bounded(sums, self._shapes.sum_pool(x.shape, pool))
+
+    def relu(self, x: Bounded, max_value: Any) -> Bounded:
+        return x._replace(interval=x.interval.relu(max_value))
+
+    def rescale(self, acc: Bounded, params: LayerParams) -> Bounded:
+        self.rescale_bits = _rescale_bits(params, acc.interval, self._layer)
+        found = acc.interval.rescaled(params.scale, params.shift, params.qmin, params.qmax)
+        return acc._replace(interval=found)
+
+    def lookup(self, y: Bounded, table: Any, qmin: int) -> Bounded:
+        """All entries of the table: what reaches it is what a rescale saturates to, mostly all."""
+        entering, entries = hull(y.interval), np.asarray(table)
+        qmax = qmin + len(entries) - 1
+        if entering.lo < qmin or entering.hi > qmax:
+            raise QuantizationError(
+                f"layer {self._layer!r}: integers in [{entering.lo}, {entering.hi}] enter a table "
+                f"for {qmin} .. {qmax}; give it a rescale that saturates"
+            )
+        return y._replace(interval=Interval(int(entries.min()), int(entries.max())))
+
+    # -- movements ---------------------------------------------------------------------------
+
+    def reshape(self, x: Bounded, shape: tuple[int, ...]) -> Bounded:
+        return _moved(x, LayerSpec("reshape", shape=shape))
+
+    def permute(self, x: Bounded, dims: tuple[int, ...]) -> Bounded:
+        return _moved(x, LayerSpec("permute", dims=dims))
+
+    def pad(self, x: Bounded, pads: Pads) -> Bounded:
+        moved = _moved(x, LayerSpec("pad", pads=pads))
+        return moved if pads == NO_PADS else moved._replace(interval=moved.interval.including(0))
+
+    def slice(self, x: Bounded, slices: Slices) -> Bounded:
+        return _moved(x, LayerSpec("slice", slices=slices))
+
+    def upsample(self, x: Bounded, size: tuple[int, int]) -> Bounded:
+        return _moved(x, LayerSpec("upsample", size=size))
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _convolved(
+        self,
+        step: Callable[..., Interval],
+        x: Bounded,
+        weights: Any,
+        window: Window,
+        pad_value: Any,
+        channels: int,
+    ) -> Bounded:
+        """Where the input is widened by zeros, an output position sees pixels through some taps of
+        the kernel only; the rest of the kernel adds zeros.
+        """
+        each, kernels = x.by_channel(), [np.asarray(weights)]
+        padding = None if window.pads(x.shape[:2]) == NO_PADS else 0
+        if pad_value is None:
+            groups = (window.tap_groups(axis) for axis in (0, 1))
+            kernels = [kernels[0][rows, columns] for rows, columns in product(*groups)]
+        else:
+            padding = None if padding is None else pad_value
+            each = each if window.input_dilation == (1, 1) else each.including(0)
+        found = cover_intervals([step(each, kernel, pad_value=padding) for kernel in kernels])
+        return Bounded(found, self._shapes.depthwise_conv2d(x.shape, channels, window, None))
 
 
-def _pooled(
-    spec: LayerSpec,
-    params: LayerParams,
-    accumulator: Interval,
-    shapes: Sequence[tuple[int, ...]],
-) -> Interval:
-    """After ReLU and pooling. A max pool never leaves the interval of its inputs."""
-    result = Interval(accumulator.lo, accumulator.hi)
-    if spec.relu:
-        result = result.relu(params.max_value)
-    if spec.pool is None or spec.pool.kind == "max":
-        return result
-    size = _map_size(spec, shapes)
-    return sum_pool_interval(result, spec.pool_area(size))
-
-
-def _map_size(spec: LayerSpec, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """Height and width of the map that the pooling at the end of a layer sees."""
-    height, width = output_shape(replace(spec, pool=None), shapes, None)[:2]
-    assert height is not None and width is not None
-    return height, width
-
-
-def _per_channel(x: Interval, shape: tuple[int, ...]) -> Interval:
-    """One interval per input channel, the hull over the positions; () stays ()."""
-    if x.lo.ndim == 0:
-        return x
-    channels = shape[-1]
-    lo, hi = (_spread(end, channels) for end in (x.lo, x.hi))
-    return Interval(lo.min(axis=0), hi.max(axis=0))
-
-
-def _spread(end: PyInts, channels: int) -> PyInts:
-    """Broadcast the last axis to all channels and merge the positions: (positions, channels)."""
-    return np.broadcast_to(end, (*end.shape[:-1], channels)).reshape(-1, channels)
+def _moved(x: Bounded, movement: LayerSpec) -> Bounded:
+    ends = (carry(end, movement, x.shape) for end in (x.interval.lo, x.interval.hi))
+    return Bounded(Interval(*ends), output_shape(movement, [x.shape], None))
 
 
 def _rescale_bits(params: LayerParams, total: Interval, name: str) -> int:

@@ -69,6 +69,11 @@ class Interval:
         """The largest magnitude, max(|lo|, |hi|)."""
         return _larger(abs(self.lo), abs(self.hi))
 
+    @property
+    def rows(self) -> tuple[PyInts, PyInts, PyInts]:
+        """What sums are made of: minimum, maximum and magnitude."""
+        return self.lo, self.hi, self.largest
+
     def contains(self, values: ArrayLike) -> bool:
         """Whether all integers (..., channels) lie inside."""
         integers = as_int64(values)
@@ -85,6 +90,11 @@ class Interval:
         left = _exact(shifts)
         return Interval(self.lo << left, self.hi << left)
 
+    def plus(self, bias: ArrayLike, shift: ArrayLike | None) -> Interval:
+        """After adding ``bias << shift``, whenever it may be added."""
+        added = _exact(bias) << _exact(0 if shift is None else shift)
+        return Interval(self.lo + added, self.hi + added, self.partial + abs(added))
+
     def relu(self, max_value: ArrayLike | None = None) -> Interval:
         """After clipping to 0 .. max_value (no upper limit for None)."""
         low, high = _larger(self.lo, 0), _larger(self.hi, 0)
@@ -93,7 +103,9 @@ class Interval:
         return Interval(_smaller(low, max_value), _smaller(high, max_value))
 
     def times(self, scale: ArrayLike) -> Interval:
-        """After the multiplication by scale >= 0: what a rescale forms before it shifts."""
+        """After the multiplication by scale >= 0, as of a rescale before it shifts, or of sums over
+        so many elements.
+        """
         factor = _exact(scale)
         if (factor < 0).any():
             raise QuantizationError("scales are not negative")
@@ -111,15 +123,9 @@ class Interval:
 
 
 def conv_interval(
-    x: Interval,
-    weights: ArrayLike,
-    bias: ArrayLike | None = None,
-    bias_shift: ArrayLike | None = None,
-    *,
-    groups: int = 1,
-    pad_value: ArrayLike | None = None,
+    x: Interval, weights: ArrayLike, *, groups: int = 1, pad_value: ArrayLike | None = None
 ) -> Interval:
-    """Accumulators (out,) of a convolution; weights (kh, kw, in / groups, out) integers.
+    """Sums (out,) of a convolution; weights (kh, kw, in / groups, out) integers.
 
     x: aligned inputs, (in,) or (). pad_value: (in,) or one number that padded positions hold;
     pass 0 for zero padding, None if nothing is padded.
@@ -136,56 +142,30 @@ def conv_interval(
         )
         for g in range(groups)
     ]
-    return _with_bias(np.concatenate(parts, axis=1), bias, bias_shift)
+    return Interval(*np.concatenate(parts, axis=1))
 
 
 def depthwise_interval(
-    x: Interval,
-    weights: ArrayLike,
-    bias: ArrayLike | None = None,
-    bias_shift: ArrayLike | None = None,
-    *,
-    pad_value: ArrayLike | None = None,
+    x: Interval, weights: ArrayLike, *, pad_value: ArrayLike | None = None
 ) -> Interval:
-    """Accumulators (in * multiplier,) of a depthwise convolution; weights
-    (kh, kw, in, multiplier) integers, the rest as in `conv_interval`.
+    """Sums (in * multiplier,) of a depthwise convolution; weights (kh, kw, in, multiplier)
+    integers, the rest as in `conv_interval`.
     """
     kernel = as_int64(weights, "weights")
     channels, multiplier = kernel.shape[2:]
     low, high, largest = np.repeat(_inputs(x, channels, pad_value), multiplier, axis=1)
     plus, minus = (part.reshape(-1).astype(object) for part in _signed_sums(kernel))
-    sums = [plus * low + minus * high, plus * high + minus * low, (plus - minus) * largest]
-    return _with_bias(np.stack(sums), bias, bias_shift)
-
-
-def dense_interval(
-    x: Interval,
-    weights: ArrayLike,
-    bias: ArrayLike | None = None,
-    bias_shift: ArrayLike | None = None,
-) -> Interval:
-    """Accumulators (out,) of a dense layer; weights (in, out) integers; x (in,) or ()."""
-    kernel = as_int64(weights, "weights")
-    return conv_interval(x, kernel[None, None], bias, bias_shift)
-
-
-def add_interval(
-    xs: Sequence[Interval],
-    bias: ArrayLike | None = None,
-    bias_shift: ArrayLike | None = None,
-) -> Interval:
-    """Sums of independent tensors whose steps are already aligned; shapes broadcast."""
-    if not xs:
-        raise QuantizationError("nothing to add")
-    rows = [sum(_exact(part) for part in parts) for parts in zip(*map(_rows, xs), strict=True)]
-    return _with_bias(np.stack(rows), bias, bias_shift)
+    return Interval(plus * low + minus * high, plus * high + minus * low, (plus - minus) * largest)
 
 
 def elementwise_interval(kind: str, x: Interval, y: Interval) -> Interval:
-    """``x - y``, ``x * y``, the larger or the smaller of two tensors; shapes broadcast.
+    """``x + y``, ``x - y``, ``x * y``, the larger or the smaller of two tensors that know nothing
+    of each other; shapes broadcast.
 
-    kind: "subtract", "multiply", "maximum" or "minimum".
+    kind: "add", "subtract", "multiply", "maximum" or "minimum".
     """
+    if kind == "add":
+        return Interval(x.lo + y.lo, x.hi + y.hi, x.partial + y.partial)
     if kind == "subtract":
         return Interval(x.lo - y.hi, x.hi - y.lo)
     if kind == "multiply":
@@ -193,13 +173,6 @@ def elementwise_interval(kind: str, x: Interval, y: Interval) -> Interval:
         return Interval(reduce(_smaller, corners), reduce(_larger, corners))
     pick = {"maximum": _larger, "minimum": _smaller}[kind]
     return Interval(pick(x.lo, y.lo), pick(x.hi, y.hi))
-
-
-def sum_pool_interval(x: Interval, count: int) -> Interval:
-    """Sums over windows of `count` elements."""
-    if count < 1:
-        raise QuantizationError(f"a pool sums at least one element, got {count}")
-    return Interval(x.lo * count, x.hi * count)
 
 
 def cover_intervals(xs: Sequence[Interval]) -> Interval:
@@ -214,7 +187,7 @@ def cover_intervals(xs: Sequence[Interval]) -> Interval:
 def join_intervals(xs: Sequence[Interval], channels: Sequence[int]) -> Interval:
     """Intervals of a concatenation along the channels; channels[i] of tensor i."""
     columns = [
-        np.stack([np.broadcast_to(row, (n,)) for row in _rows(x)])
+        np.stack([np.broadcast_to(row, (n,)) for row in x.rows])
         for x, n in zip(xs, channels, strict=True)
     ]
     return Interval(*np.concatenate(columns, axis=1))
@@ -247,17 +220,7 @@ def bits_needed(x: Interval) -> NDArray[np.int64]:
     return np.array(lengths, dtype=np.int64).reshape(ends.shape)
 
 
-def headroom(x: Interval, accumulator_bits: int = 32) -> NDArray[np.int64]:
-    """Spare bits of a two's complement accumulator, per channel; negative where it overflows."""
-    return np.asarray(accumulator_bits - bits_needed(x))
-
-
 # -- exact sums -------------------------------------------------------------------------------
-
-
-def _rows(x: Interval) -> tuple[PyInts, PyInts, PyInts]:
-    """What sums are made of: minimum, maximum and magnitude."""
-    return x.lo, x.hi, x.largest
 
 
 def _inputs(x: Interval, channels: int, pad_value: ArrayLike | None) -> PyInts:
@@ -267,7 +230,7 @@ def _inputs(x: Interval, channels: int, pad_value: ArrayLike | None) -> PyInts:
         raise QuantizationError(
             f"intervals of shape {each.lo.shape} for weights of {channels} input channels"
         )
-    return np.stack([np.broadcast_to(row, (channels,)) for row in _rows(each)])
+    return np.stack([np.broadcast_to(row, (channels,)) for row in each.rows])
 
 
 def _signed_sums(kernel: Ints) -> tuple[Ints, Ints]:
@@ -291,12 +254,6 @@ def _combine(inputs: NDArray[T], plus: NDArray[T], minus: NDArray[T]) -> NDArray
     return np.stack(
         [low @ plus + high @ minus, high @ plus + low @ minus, largest @ (plus - minus)]
     )
-
-
-def _with_bias(sums: PyInts, bias: ArrayLike | None, bias_shift: ArrayLike | None) -> Interval:
-    """Adds bias << bias_shift to the rows (minimum, maximum, partial-sum bound)."""
-    added = _exact(0 if bias is None else bias) << _exact(0 if bias_shift is None else bias_shift)
-    return Interval(sums[0] + added, sums[1] + added, sums[2] + abs(added))
 
 
 def _exact(values: ArrayLike) -> PyInts:

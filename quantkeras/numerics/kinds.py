@@ -26,8 +26,6 @@ class Trait(Flag):
     """Its core computes nothing: numbers pass as they are, and zeros between them."""
     MOVES = auto()
     """It puts the numbers of its one input elsewhere."""
-    MIXES = auto()
-    """Positions lose their place, so that a bound per channel does not hold any more."""
     VIEWS = auto()
     """Its output is its input under another shape, in the same memory."""
 
@@ -43,14 +41,14 @@ KINDS: Mapping[str, Trait] = {
     "maximum": Trait.MERGES | Trait.ELEMENTWISE,
     "minimum": Trait.MERGES | Trait.ELEMENTWISE,
     "multiply": Trait.MERGES | Trait.ELEMENTWISE | Trait.PAIRS,
-    "concat": Trait.MERGES | Trait.PASSES | Trait.MIXES,
+    "concat": Trait.MERGES | Trait.PASSES,
     "identity": Trait.PASSES,
-    "flatten": _MOVE | Trait.MIXES | Trait.VIEWS,
-    "reshape": _MOVE | Trait.MIXES | Trait.VIEWS,
-    "permute": _MOVE | Trait.MIXES,
+    "flatten": _MOVE | Trait.VIEWS,
+    "reshape": _MOVE | Trait.VIEWS,
+    "permute": _MOVE,
     "pad": _MOVE,
-    "slice": _MOVE | Trait.MIXES,
-    "upsample": _MOVE | Trait.MIXES,
+    "slice": _MOVE,
+    "upsample": _MOVE,
 }
 """By name."""
 

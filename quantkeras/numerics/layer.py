@@ -15,12 +15,14 @@ A hardware layer takes integers and gives integers. Per output channel ``c``, wi
 A shift of zero or less is an exact shift to the left by its magnitude. A layer without ``scale``
 keeps its accumulator. :func:`run_layer` states this order once; an *array namespace* supplies the
 operations: :class:`~quantkeras.numerics.arrays.IntArrays` (int64, the normative one), its fast
-twin for the runtime, and the ``keras.ops`` ones in ``quantkeras.layers``.
+twin for the runtime, the ``keras.ops`` ones in ``quantkeras.layers``, and two that compute no
+numbers: :class:`~quantkeras.numerics.shapes.ShapeArrays` (what comes out) and
+:class:`~quantkeras.numerics.bounds.IntervalArrays` (what each step can reach).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import index
 from typing import Any, Protocol
@@ -147,19 +149,34 @@ class Arrays(Protocol):
     def upsample(self, x: Any, size: tuple[int, int]) -> Any: ...
 
 
-def run_layer(spec: LayerSpec, params: LayerParams, inputs: Sequence[Any], arrays: Arrays) -> Any:
+Note = Callable[[str, Sequence[Any]], None]
+
+
+def run_layer(
+    spec: LayerSpec,
+    params: LayerParams,
+    inputs: Sequence[Any],
+    arrays: Arrays,
+    note: Note | None = None,
+) -> Any:
     """Compute one hardware layer on a batch; the module docstring gives the equation.
 
-    inputs: one tensor per input, batch first, channels last.
+    inputs: one tensor per input, batch first, channels last. note: told on the way what there is,
+    by the name of the stage: the aligned "inputs", the "accumulator" with its bias, and the "total"
+    that the rescale starts from.
     """
     shifts = params.input_shifts or (None,) * len(inputs)
     aligned = [
         x if shift is None else arrays.align(x, shift)
         for x, shift in zip(inputs, shifts, strict=True)
     ]
+    if note is not None:
+        note("inputs", aligned)
     acc = _core(spec, params, aligned, arrays)
     if params.bias is not None:
         acc = arrays.add_bias(acc, params.bias, params.bias_shift)
+    if note is not None:
+        note("accumulator", [acc])
     if spec.pool is not None and spec.pool.kind == "max":
         assert spec.pool.window is not None
         acc = arrays.max_pool(acc, spec.pool.window)
@@ -167,6 +184,8 @@ def run_layer(spec: LayerSpec, params: LayerParams, inputs: Sequence[Any], array
         acc = arrays.relu(acc, params.max_value)
     if spec.pool is not None and spec.pool.kind != "max":
         acc = arrays.sum_pool(acc, spec.pool)
+    if note is not None:
+        note("total", [acc])
     if params.scale is not None:
         acc = arrays.rescale(acc, params)
     if params.table is not None:

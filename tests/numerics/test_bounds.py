@@ -1,8 +1,9 @@
 """Bounds of the steps of a layer: they hold what is computed, and some input reaches them."""
 
-from dataclasses import replace
+import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from layer_cases import LayerCase, layer_cases
 
@@ -18,20 +19,86 @@ def bounds_of(case: LayerCase) -> LayerBounds:
     return layer_bounds(case.spec, case.params, inputs, case.shapes, "layer")
 
 
+def stages_of(case: LayerCase) -> dict[str, list[np.ndarray]]:
+    """What :func:`run_layer` computes on the way."""
+    stages: dict[str, list[np.ndarray]] = {}
+    output = run_layer(case.spec, case.params, case.inputs, IntArrays(), stages.__setitem__)
+    return {**stages, "output": [output]}
+
+
 @given(layer_cases())
 def test_every_step_stays_within_its_interval(case: LayerCase) -> None:
-    bounds = bounds_of(case)
-    raw = replace(case.params, scale=None, table=None)
-    core = LayerSpec(**{**case.spec.__dict__, "relu": False, "pool": None})
-    accumulator = run_layer(core, raw, case.inputs, IntArrays())
-    total = run_layer(case.spec, raw, case.inputs, IntArrays())
+    bounds, stages = bounds_of(case), stages_of(case)
+    for interval, x in zip(bounds.inputs, stages["inputs"], strict=True):
+        assert interval.contains(x)
+    (accumulator,), (total,) = stages["accumulator"], stages["total"]
     assert bounds.accumulator.contains(accumulator)
     assert bounds.total.contains(total)
+    assert bounds.output.contains(stages["output"][0])
     assert abs(accumulator).max() <= bounds.peak
     if case.params.scale is not None:
         halves = 2.0 ** (np.asarray(case.params.shift, float) - 1) * (case.params.shift > 0)
         formed = abs(total * case.params.scale) + halves
         assert formed.max() <= 2.0**bounds.rescale_bits
+
+
+MEAN = Pool("global_average")
+WEIGHTS = {"dense": (2, 3), "conv2d": (1, 2, 2, 3), "depthwise_conv2d": (1, 2, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "count"),
+    [
+        (LayerSpec("dense"), (2, 2), 1),
+        (LayerSpec("dense", relu=True), (2,), 1),
+        (LayerSpec("conv2d", Window((1, 2)), relu=True), (1, 2, 2), 1),
+        (LayerSpec("depthwise_conv2d", Window((1, 2)), relu=True, pool=MEAN), (1, 2, 2), 1),
+        *((LayerSpec(kind), (2,), 2) for kind in ("subtract", "multiply", "maximum")),
+        (LayerSpec("add", relu=True), (2,), 3),
+        (LayerSpec("concat"), (2,), 2),
+        (LayerSpec("permute", dims=(1, 0)), (2, 3), 1),
+        (LayerSpec("slice", slices=((0, 1, 1), (2, None, -2))), (2, 3), 1),
+        (LayerSpec("identity", relu=True, pool=Pool("max", Window((2, 1)))), (2, 1, 2), 1),
+        (LayerSpec("identity", relu=True, pool=Pool("average", Window((2, 1)))), (2, 1, 2), 1),
+    ],
+    ids=lambda value: value.kind if isinstance(value, LayerSpec) else "",
+)
+def test_corners_of_the_inputs_reach_every_bound(
+    spec: LayerSpec, shape: tuple[int, ...], count: int, rng: np.random.Generator
+) -> None:
+    """No step but the products, sums and maxima of all inputs decides where the ends lie."""
+    formats = [Format(4, bool(signed), 0) for signed in rng.integers(0, 2, count)]
+    params = LayerParams()
+    if spec.kind in WEIGHTS:
+        params.weights = rng.integers(-7, 8, WEIGHTS[spec.kind])
+    else:
+        params.input_shifts = tuple(rng.integers(0, 3, shape[-1:]) for _ in formats)
+    corners = np.array(list(itertools.product((0, 1), repeat=count * int(np.prod(shape)))))
+    parts = np.split(corners, count, axis=1)
+    inputs = [
+        np.where(part, f.qmax, f.qmin).reshape(-1, *shape)
+        for part, f in zip(parts, formats, strict=True)
+    ]
+    channels = run_layer(spec, params, inputs, IntArrays()).shape[-1]
+    params.bias = rng.integers(-9, 10, channels)
+    params.scale, params.shift = rng.integers(1, 9, channels), rng.integers(-1, 4, channels)
+    params.qmin, params.qmax = -(2**15), 2**15 - 1
+    case = LayerCase(spec, params, formats, inputs)
+    bounds, stages = bounds_of(case), stages_of(case)
+    for interval, (x,) in (
+        (bounds.accumulator, stages["accumulator"]),
+        (bounds.total, stages["total"]),
+    ):
+        rows = x.reshape(-1, channels)
+        limits = (
+            np.broadcast_to(interval.lo, x.shape[1:]),
+            np.broadcast_to(interval.hi, x.shape[1:]),
+        )
+        low, high = (end.reshape(-1, channels) for end in limits)
+        np.testing.assert_array_equal(rows.min(axis=0), low.min(axis=0))
+        np.testing.assert_array_equal(rows.max(axis=0), high.max(axis=0))
+    (output,) = stages["output"]
+    assert (output.min(), output.max()) == (bounds.output.lo, bounds.output.hi)
 
 
 def test_some_input_reaches_the_bounds_of_a_convolution() -> None:
@@ -73,5 +140,5 @@ def test_tables_and_hulls() -> None:
     )
     output = layer_bounds(LayerSpec("identity"), params, [fmt], [(3,)], "table").output
     assert (output.lo, output.hi) == (-7, 5)
-    joined = hull([Interval([0, -3], [1, 2]), Interval(-1, 9)])
-    assert (joined.lo, joined.hi) == (-3, 9)
+    around = hull(Interval([0, -3], [1, 9]))
+    assert (around.lo, around.hi) == (-3, 9)
