@@ -70,11 +70,10 @@ class WeightQuantizer(Quantizer):
 
     def fit(self, kernel: np.ndarray, area: int) -> None:
         """Set the gain for a kernel (..., c)."""
-        axes = (kernel.ndim - 1,)
         if self.method == "mse":
-            step = grid_value(*search_steps(kernel, self.bits, axes, self.scale_bits))
+            step = grid_value(*search_steps(kernel, self.bits, self.scale_bits))
         else:
-            step = raw_steps(kernel, self.bits, axes)
+            step = raw_steps(kernel, self.bits)
         self.raw_gain.assign((step / np.float32(area)).astype(np.float32))
         self.factor.assign(np.ones(step.shape, np.float32))
 

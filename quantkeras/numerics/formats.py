@@ -8,14 +8,14 @@ The step between neighbours, 2**-frac, is called lsb.
     frac = value_bits - ceil(log2(range)),   value_bits = bits - 1 if signed else bits          (1)
 
 so a range of 2**e maps to 2**value_bits: the largest integer is one lsb below it, and saturates it.
-A format says what numbers *can* be; movement of data (reshape, permute, concatenation) changes it
-in step with the data, which is what the transforms here are for.
+A format says what numbers *can* be; a movement of data changes its frac in step with the data, see
+``carry.py``.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -194,26 +194,6 @@ class Format:
             frac = frac[0]
         return self.with_frac(frac)
 
-    def channel_frac(self, channels: int) -> Ints:
-        """Fractional bits as (channels,), for layers that sum over channels of the last axis.
-
-        Raises FormatError if frac also varies along another axis.
-        """
-        frac = self.compact().frac
-        if frac.ndim > 1:
-            raise FormatError(
-                f"{self} varies along other axes than the channels; quantize this tensor per tensor"
-            )
-        return _broadcast(frac, (channels,))
-
-    def limit_spread(self, spread: int) -> "Format":
-        """Coarsens the finest channels to at most `spread` >= 0 bits above the coarsest one, which
-        bounds the shifts that aligning them takes.
-        """
-        if spread < 0:
-            raise FormatError(f"a spread is >= 0 bits, got {spread}")
-        return self.with_frac(np.minimum(self.frac, self.frac.min() + spread))
-
     # -- files --------------------------------------------------------------------------------
 
     def to_config(self) -> dict[str, Any]:
@@ -228,48 +208,6 @@ class Format:
         return cls(index(config["bits"]), config["signed"], np.asarray(config["frac"]))
 
 
-class Alignment(NamedTuple):
-    """Formats brought to common steps: integers of format i << shifts[i] share `frac`."""
-
-    frac: Ints
-    shifts: tuple[Ints, ...]
-
-
-def align(formats: Sequence[Format]) -> Alignment:
-    """Common steps for tensors that are added element by element: the finest frac of each element.
-
-    The formats' fracs must broadcast together. The shifts are >= 0, of the common shape.
-    """
-    fracs = _broadcast_together(formats)
-    common = np.asarray(np.max(np.stack(fracs), axis=0))
-    return Alignment(common, tuple(np.asarray(common - frac) for frac in fracs))
-
-
-def align_channels(fmt: Format, channels: int) -> Alignment:
-    """Common steps for one tensor whose channels are summed (convolution, dense): the finest frac
-    of all, and the left shift (channels,) of each channel.
-    """
-    frac = fmt.channel_frac(channels)
-    common = np.asarray(frac.max())
-    return Alignment(common, (np.asarray(common - frac),))
-
-
-def concat_formats(
-    formats: Sequence[Format], shapes: Sequence[Sequence[int]], axis: int = -1
-) -> Format:
-    """The format of tensors of unbatched `shapes` joined along `axis` of the unbatched shape.
-
-    Each keeps its own steps, so integers are joined as they are. The result has the most value
-    bits of all, and a sign bit if one has it.
-    """
-    if not formats or len(formats) != len(shapes):
-        raise FormatError(f"{len(formats)} formats for {len(shapes)} tensors to concatenate")
-    signed = any(f.signed for f in formats)
-    bits = max(f.value_bits for f in formats) + signed
-    fracs = [_broadcast(f.frac, shape) for f, shape in zip(formats, shapes, strict=True)]
-    return Format(bits, signed, np.concatenate(fracs, axis=axis)).compact()
-
-
 def _broadcast(frac: Ints, shape: Sequence[int]) -> Ints:
     """np.broadcast_to, with an error that speaks of formats."""
     try:
@@ -278,14 +216,3 @@ def _broadcast(frac: Ints, shape: Sequence[int]) -> Ints:
         raise FormatError(
             f"fractional bits of shape {frac.shape} do not fit a tensor of shape {tuple(shape)}"
         ) from error
-
-
-def _broadcast_together(formats: Sequence[Format]) -> list[Ints]:
-    """The fracs, all of the common shape."""
-    if not formats:
-        raise FormatError("no formats to align")
-    try:
-        return list(np.broadcast_arrays(*(f.frac for f in formats)))
-    except ValueError as error:
-        shapes = ", ".join(str(f.frac.shape) for f in formats)
-        raise FormatError(f"formats of shapes {shapes} do not align") from error

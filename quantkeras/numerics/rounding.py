@@ -138,11 +138,6 @@ def ceil_log2(x: ArrayLike) -> Ints:
     return np.asarray(exponent - (mantissa == 0.5))
 
 
-def floor_log2(x: ArrayLike) -> Ints:
-    """Returns the largest integer e with 2**e <= x, exactly; x positive and finite."""
-    return np.asarray(split(x)[1] - 1)
-
-
 def split(x: ArrayLike) -> tuple[NDArray[np.float64], Ints]:
     """Splits positive finite x into (mantissa, exponent): x = mantissa * 2**exponent exactly,
     1/2 <= mantissa < 1. Raises QuantizationError for zero and negative numbers.

@@ -16,15 +16,14 @@ A power of two is s = 2**(scale_bits-1) with k one more, never the 2**scale_bits
 (2) and (4) divide in float32 and round the *stored* quotient. All other operations on these
 numbers (maximum, comparison, splitting off the exponent, products with powers of two, s < 2**16)
 are exact. IEEE division, maximum and comparison are the same everywhere, so the same formulas
-written with any float32 array library give the same bits. `search_steps`, which sums squared
-errors, is the exception: sums depend on order, so compute it once and keep its result.
+written with any float32 array library give the same bits; (3) and (4) are so written in the
+quantized layers. `search_steps`, which sums squared errors, is the exception: sums depend on order,
+so compute it once and keep its result.
 
-Channels are the axes named by `axes`, flattened in order: see CHANNEL_AXES. axes=() is per tensor.
+Output channels are the last axis of the weights.
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,16 +38,6 @@ SMALLEST_STEP, LARGEST_STEP = 2.0**-124, 2.0**100
 processors take for 0, rounds to 0 anyway by (4).
 """
 
-CHANNEL_AXES: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {
-        "conv2d": (3,),  # (kh, kw, in, out)
-        "depthwise_conv2d": (2, 3),  # (kh, kw, in, multiplier): channel in * multiplier + m
-        "conv2d_transpose": (2,),  # (kh, kw, out, in)
-        "dense": (1,),  # (in, out)
-    }
-)
-"""Layer kind -> the axes of its kernel that number the output channels."""
-
 MSE_FACTORS: tuple[float, ...] = tuple(float(f) for f in np.linspace(1.0, 0.2, 100))
 """Shares of max|w| that `search_steps` tries, the largest first."""
 
@@ -56,14 +45,6 @@ _BLOCK = 1 << 18
 """Weights treated at a time in the search: a few float64 copies of that stay in the cache."""
 
 Float32s = NDArray[np.float32]
-
-
-class QuantizedWeights(NamedTuple):
-    """values: integers of the kernel's shape. s, k: (channels,), or () per tensor."""
-
-    values: Ints
-    s: Ints
-    k: Ints
 
 
 def weight_qmax(bits: int) -> int:
@@ -75,52 +56,19 @@ def weight_qmax(bits: int) -> int:
     return int(2 ** (bits - 1)) - 1
 
 
-def quantize_weights(
-    w: ArrayLike,
-    bits: int,
-    axes: Sequence[int] = (-1,),
-    scale_bits: int = 8,
-    *,
-    method: str = "max",
-    min_step: ArrayLike = 0.0,
-) -> QuantizedWeights:
-    """Quantizes weights w (any shape, taken as float32) to `bits` bits, one step per channel.
+def raw_steps(w: ArrayLike, bits: int, factor: float = 1.0) -> Float32s:
+    """Equation (2) for weights (..., channels): max|w| * factor / qmax; float32, (channels,).
 
-    method: "max" covers the largest weight of each channel; "mse" searches the step of least
-    squared error (`search_steps`), where large weights may saturate.
-    min_step: lower limit of the steps, (channels,) or one number, e.g. from `step_for_bias`.
-    Raises NonFiniteError naming the channels that hold NaN or infinity.
-    """
-    if method == "max":
-        s, k = steps_on_grid(raw_steps(w, bits, axes, min_step=min_step), scale_bits)
-    elif method == "mse":
-        s, k = search_steps(w, bits, axes, scale_bits, min_step=min_step)
-    else:
-        raise QuantizationError(f"unknown weight range method {method!r}; use 'max' or 'mse'")
-    return QuantizedWeights(round_weights(w, s, k, bits, axes), s, k)
-
-
-def raw_steps(
-    w: ArrayLike,
-    bits: int,
-    axes: Sequence[int] = (-1,),
-    *,
-    factor: float = 1.0,
-    min_step: ArrayLike = 0.0,
-) -> Float32s:
-    """Equation (2): max|w| * factor / qmax, at least `min_step`; float32, (channels,) or ().
-
-    A channel of zeros (or of steps below 2**-124) has no step of its own. Without `min_step` it
-    takes the largest of the others. Where no channel has one, all take 1.0 if all are zero, else
-    the smallest step, with which few integers are left of them, or none.
+    A channel of zeros (or of steps below 2**-124) has no step of its own. It takes the largest of
+    the others. Where no channel has one, all take 1.0 if all are zero, else the smallest step, with
+    which few integers are left of them, or none. Raises NonFiniteError naming the channels that
+    hold NaN or infinity.
     """
     qmax = np.float32(weight_qmax(bits))
-    channels, shape = _by_channel(w, axes)
-    largest = np.abs(channels).max(axis=1, initial=0.0).reshape(shape)
+    largest = np.abs(_by_channel(w)).max(axis=1, initial=0.0)
     steps = np.asarray(largest * np.float32(factor) / qmax, dtype=np.float32)
-    steps = np.maximum(steps, np.asarray(min_step, dtype=np.float32))
     if not (steps <= LARGEST_STEP).all():
-        raise QuantizationError(f"weights or min_step too large: steps reach {steps.max():g}")
+        raise QuantizationError(f"weights too large: steps reach {steps.max():g}")
     dead = steps < SMALLEST_STEP
     fill = np.float32(SMALLEST_STEP if np.any(largest > 0) else 1.0)
     if steps.size and not dead.all():
@@ -143,35 +91,8 @@ def grid_value(s: ArrayLike, k: ArrayLike) -> Float32s:
     return (as_int64(s, "scales") * pow2(-as_int64(k, "scale shifts"))).astype(np.float32)
 
 
-def step_for_bias(bias: ArrayLike, input_lsb: ArrayLike, bits: int = 24) -> NDArray[np.float64]:
-    """The smallest step with which |bias| / (step * input_lsb) stays below 2**(bits-1).
-
-    Folding a batch normalization may leave channels with tiny weights and an ordinary bias; their
-    step must not become so small that the integer bias overflows the accumulator.
-    """
-    magnitude = np.abs(np.asarray(bias, dtype=np.float64))
-    return np.asarray(magnitude / (np.asarray(input_lsb, dtype=np.float64) * (2 ** (bits - 1) - 1)))
-
-
-def round_weights(
-    w: ArrayLike, s: ArrayLike, k: ArrayLike, bits: int, axes: Sequence[int] = (-1,)
-) -> Ints:
-    """Equation (4): integers of the shape of w, for steps s * 2**-k of shape (channels,) or ()."""
-    qmax = weight_qmax(bits)
-    channels, shape = _by_channel(w, axes)
-    step = np.broadcast_to(grid_value(s, k), shape).reshape(-1, 1)
-    integers = np.clip(round_half_up(channels / step), -qmax, qmax).astype(np.int64)
-    return _back(integers, np.shape(w), axes)
-
-
 def search_steps(
-    w: ArrayLike,
-    bits: int,
-    axes: Sequence[int] = (-1,),
-    scale_bits: int = 8,
-    *,
-    factors: Sequence[float] = MSE_FACTORS,
-    min_step: ArrayLike = 0.0,
+    w: ArrayLike, bits: int, scale_bits: int = 8, factors: Sequence[float] = MSE_FACTORS
 ) -> tuple[Ints, Ints]:
     """Per channel, the step of least squared error among those for max|w| * factor.
 
@@ -180,13 +101,9 @@ def search_steps(
     """
     if not factors or not all(0.0 < f <= 1.0 for f in factors):
         raise QuantizationError("factors must be in (0, 1], and at least one")
-    channels, shape = _by_channel(w, axes)
-    tries = [
-        steps_on_grid(raw_steps(w, bits, axes, factor=f, min_step=min_step), scale_bits)
-        for f in factors
-    ]
-    all_s = np.stack([s.reshape(-1) for s, _ in tries])
-    all_k = np.stack([k.reshape(-1) for _, k in tries])
+    channels = _by_channel(w)
+    tries = [steps_on_grid(raw_steps(w, bits, f), scale_bits) for f in factors]
+    all_s, all_k = (np.stack(rows) for rows in zip(*tries, strict=True))
     count = channels.shape[0]
     best = np.zeros(count, np.int64)
     size = max(1, _BLOCK // max(1, channels.shape[1]))
@@ -200,7 +117,7 @@ def search_steps(
         )
         best[block] = errors.argmin(axis=0)
     index = np.arange(count)
-    return all_s[best, index].reshape(shape), all_k[best, index].reshape(shape)
+    return all_s[best, index], all_k[best, index]
 
 
 def _squared_error(channels: Float32s, s: Ints, k: Ints, qmax: int) -> NDArray[np.float64]:
@@ -226,35 +143,14 @@ def _on_grid(x: ArrayLike, scale_bits: int, up: bool) -> tuple[Ints, Ints]:
     return np.where(over, 2 ** (scale_bits - 1), s), np.where(over, k - 1, k)
 
 
-def _by_channel(w: ArrayLike, axes: Sequence[int]) -> tuple[Float32s, tuple[int, ...]]:
-    """Returns w as float32 rows, one per channel, and the shape of per-channel arrays: (channels,)
-    or () per tensor. Raises NonFiniteError with the indices of faulty channels.
-    """
-    given = np.asarray(w)
+def _by_channel(w: ArrayLike) -> Float32s:
+    """Weights (..., channels) as float32 rows, one per channel, each in one piece of memory."""
     with np.errstate(over="ignore", under="ignore"):
-        weights = given.astype(np.float32, copy=False)
-    order, count = _channels_first(weights.shape, axes)
-    rows = weights.transpose(order).reshape(count, weights.size // count if count else 0)
+        weights = np.asarray(w).astype(np.float32, copy=False)
+    rows = np.ascontiguousarray(weights.reshape(-1, weights.shape[-1]).T)
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         faulty = np.flatnonzero(~finite).tolist()
         shown = f"{faulty[:8]}" + (" and others" if len(faulty) > 8 else "")
         raise NonFiniteError(f"weights hold NaN or infinity in output channels {shown}")
-    return rows, ((count,) if axes else ())
-
-
-def _back(rows: Ints, shape: tuple[int, ...], axes: Sequence[int]) -> Ints:
-    """The inverse of `_by_channel`: rows per channel to a kernel of `shape`."""
-    order, _ = _channels_first(shape, axes)
-    moved = rows.reshape(tuple(shape[axis] for axis in order))
-    return np.ascontiguousarray(moved.transpose(np.argsort(order)))
-
-
-def _channels_first(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[list[int], int]:
-    """The order of axes that puts the channels in front, and the number of channels."""
-    named = [axis % len(shape) if shape else axis for axis in axes]
-    rest = [axis for axis in range(len(shape)) if axis not in named]
-    count = 1
-    for axis in named:
-        count *= shape[axis]
-    return named + rest, count
+    return rows

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import exact_half_up, finite_floats, formats
 
 from quantkeras.errors import FormatError, NonFiniteError, QuantizationError
-from quantkeras.numerics import Format, align, align_channels, concat_formats
+from quantkeras.numerics import Format
 
 
 @pytest.mark.parametrize(
@@ -113,80 +113,11 @@ def test_equality_needs_every_part():
     assert Format(8, True, [2, 2]) != Format(8, True, 2) == Format(8, True, [2, 2]).compact()
 
 
-# -- joining ----------------------------------------------------------------------------------
-
-SHAPE = (2, 3, 4)
-
-
-def tensor_of(fmt: Format, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Integers that tell their position, as values of the format."""
-    count = int(np.prod(shape))
-    return fmt.dequantize(np.arange(count).reshape(shape) % (fmt.qmax + 1))
-
-
-per_channel = Format(8, True, [0, 3, -2, 5])
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2, -1])
-def test_concatenation(axis):
-    parts = [Format(8, True, [0, 3, -2, 5]), Format(4, False, 1)]
-    joined = concat_formats(parts, [SHAPE, SHAPE], axis)
-    assert (joined.bits, joined.signed) == (8, True)
-    values = [tensor_of(fmt) for fmt in parts]
-    integers = [fmt.quantize(x) for fmt, x in zip(parts, values, strict=True)]
-    np.testing.assert_array_equal(
-        joined.quantize(np.concatenate(values, axis)), np.concatenate(integers, axis)
-    )
-
-
-def test_concatenation_makes_room_for_sign_and_values():
-    joined = concat_formats([Format(8, False, 0), Format(4, True, 2)], [(3,), (2,)])
-    assert (joined.bits, joined.signed) == (9, True)
-    assert joined.frac.tolist() == [0, 0, 0, 2, 2]
-
-
-@given(formats(channels=3), formats(), formats(channels=3))
-def test_align_finds_common_steps(a, b, c):
-    common, shifts = align([a, b, c])
-    for fmt, shift in zip((a, b, c), shifts, strict=True):
-        assert (shift >= 0).all()
-        np.testing.assert_array_equal(fmt.frac + shift, common)
-    assert (np.min(shifts, axis=0) == 0).all()
-
-
-@given(formats(channels=5))
-def test_align_channels(fmt):
-    common, (shift,) = align_channels(fmt, 5)
-    assert common.shape == () and shift.min() == 0
-    np.testing.assert_array_equal(fmt.frac + shift, common)
-
-
-def test_channels_of_a_spatial_format_are_refused():
-    varying = Format(8, True, np.arange(6).reshape(3, 2))
-    with pytest.raises(FormatError, match="other axes than the channels"):
-        align_channels(varying, 2)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: per_channel.broadcast_to((3,)),
-        lambda: align([per_channel, Format(8, True, [1, 2])]),
-        lambda: align([]),
-        lambda: concat_formats([per_channel], []),
-        lambda: per_channel.limit_spread(-1),
-    ],
-)
-def test_misfits_are_format_errors(call):
+def test_misfits_are_format_errors():
     with pytest.raises(FormatError):
-        call()
-
-
-def test_limit_spread_coarsens_only_the_finest():
-    assert per_channel.limit_spread(4).frac.tolist() == [0, 2, -2, 2]
-    assert per_channel.limit_spread(7) == per_channel
+        Format(8, True, [0, 3, -2, 5]).broadcast_to((3,))
 
 
 def test_text_form():
     assert str(Format(8, True, 5)) == "int8.5"
-    assert str(per_channel) == "int8.-2..5"
+    assert str(Format(8, True, [0, 3, -2, 5])) == "int8.-2..5"
