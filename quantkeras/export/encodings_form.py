@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..numerics.kinds import Trait
 from ..runtime import Program
 from .encodings import BIAS_BITS, Encoding
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 from .value_form import ValueGraph, limits_of
 from .value_styles import Ints
 from .value_types import OPSET, Floats, Limits, axis_steps
@@ -23,7 +23,7 @@ class EncodingsStyle:
 
     def activation(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         x: Tensor,
         step: npt.ArrayLike,
         limits: Limits,
@@ -34,7 +34,7 @@ class EncodingsStyle:
 
     def weights(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         name: str,
         integers: Ints,
         step: Floats,
@@ -50,7 +50,7 @@ class EncodingsStyle:
         self._note(found, bits or max(least, 8), step, axis)
         return found
 
-    def bias(self, builder: GraphBuilder, integers: Ints, step: Floats) -> str:
+    def bias(self, builder: LayerBuilder, integers: Ints, step: Floats) -> str:
         """Floats on the grid of the accumulator."""
         found = builder.initializer("bias", integers * step, np.float32)
         self._note(found, BIAS_BITS, step, 0)

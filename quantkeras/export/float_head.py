@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sanitize.graph import Graph, producer_of
 from sanitize.onnx_io import OnnxError, write_onnx
+from sanitize.onnx_io.protos import rename_values, value_names
 
 from ..errors import QuantizationError
 from ..layers import InputQuantizer
@@ -67,7 +68,9 @@ def prepend_head(target: onnx.GraphProto, graph: Graph, options: OnnxOptions, op
     except OnnxError as error:
         raise QuantizationError(f"the float layers at the beginning: {error}") from error
     ends = {entry.name for entry in (*written.input, *written.output)}
-    _prefix(written, ends)
+    rename_values(written, {name: f"head/{name}" for name in {*value_names(written)} - ends})
+    for node in written.node:
+        node.name = f"head/{node.name}"
     inside = list(target.node)
     del target.node[:]
     target.node.extend([*written.node, *inside])
@@ -77,20 +80,6 @@ def prepend_head(target: onnx.GraphProto, graph: Graph, options: OnnxOptions, op
     present = {entry.name for entry in given}
     fresh = [entry for entry in written.input if entry.name not in present]
     _replace_inputs(target, [*fresh, *given], graph.inputs)
-
-
-def _prefix(graph: onnx.GraphProto, kept: set[str]) -> None:
-    """Names that the program's graph does not use, but for those of inputs and outputs."""
-
-    def new(name: str) -> str:
-        return name if not name or name in kept else f"head/{name}"
-
-    for constant in graph.initializer:
-        constant.name = new(constant.name)
-    for node in graph.node:
-        node.name = f"head/{node.name}"
-        node.input[:] = map(new, node.input)
-        node.output[:] = map(new, node.output)
 
 
 def _replace_inputs(

@@ -10,18 +10,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 from sanitize.onnx_io import OnnxError, write_onnx
-from sanitize.onnx_io.source import opset_of
+from sanitize.onnx_io.protos import opset_of, rename_values, value_info
 
 from ..conversion.parts import integer_parts
 from ..errors import QuantizationError
 from ..layers import Dequantizer
 from ..runtime import Program
 from .float_head import head_nodes
+from .layer_builder import BATCH
 from .layer_export import with_exported_layers
 from .onnx_options import OnnxOptions
 
@@ -68,40 +70,27 @@ def append_tail(
     inner = {name for node in written.node for name in node.output}
     inner |= {constant.name for constant in written.initializer}
     renamed = {name: f"tail/{name}" for name in inner & (taken - entering)}
-    for constant in written.initializer:
-        constant.name = renamed.get(constant.name, constant.name)
+    rename_values(written, renamed)
     for node in written.node:
         node.name = f"tail/{node.name}"
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
     graph.node.extend(written.node)
     graph.initializer.extend(written.initializer)
     inside = list(graph.output)
     del graph.output[:]
     ends = dict(zip(dict.fromkeys(tail.outputs), written.output, strict=True))
     for position, value in enumerate(tail.outputs):
-        found = renamed.get(ends[value].name, ends[value].name)
+        found = ends[value].name
         if position in choices:
             graph.output.append(_append_argmax(graph, found, choices[position]))
         elif value not in {entry.name for entry in graph.output}:
             if found != value:  # the tail passes on an output of the program
-                _rename(graph, value, f"{value}/values")
-                _rename(graph, found, value)
+                rename_values(graph, {value: f"{value}/values", found: value})
             ends[value].name = value
-            ends[value].type.tensor_type.shape.dim[0].dim_param = "batch"
+            ends[value].type.tensor_type.shape.dim[0].dim_param = BATCH
             graph.output.append(ends[value])
     made = {name for node in graph.node for name in node.output}
     leaving = {entry.name for entry in graph.output}
     graph.value_info.extend(e for e in inside if e.name in made and e.name not in leaving)
-
-
-def _rename(graph: onnx.GraphProto, before: str, after: str) -> None:
-    """Another name for a value of the graph."""
-    for node in graph.node:
-        node.input[:] = [after if name == before else name for name in node.input]
-        node.output[:] = [after if name == before else name for name in node.output]
-    for info in graph.value_info:
-        info.name = after if info.name == before else info.name
 
 
 def tail_graph(graph: Graph, program: Program) -> Graph:
@@ -159,7 +148,7 @@ def _append_argmax(graph: onnx.GraphProto, scores: str, node: Node) -> onnx.Valu
     keep, kind = int(node.attrs["layer"].keepdims), onnx.TensorProto.INT32
     graph.node.append(helper.make_node("ArgMax", [scores], [wide], wide, axis=1, keepdims=keep))
     graph.node.append(helper.make_node("Cast", [wide], [node.name], node.name, to=kind))
-    return helper.make_tensor_value_info(node.name, kind, ["batch", 1] if keep else ["batch"])
+    return value_info(node.name, np.int32, [BATCH, 1] if keep else [BATCH])
 
 
 def _program_tensor(graph: Graph, node: Node, program: Program) -> str:

@@ -20,7 +20,7 @@ from ..numerics.layer import LayerParams, Slices
 from ..numerics.windows import Pads, Pool, Window
 from .integer_products import INT32_LIMIT, emit_product
 from .integer_rescale import emit_rescale
-from .onnx_builder import GraphBuilder, Shape, Tensor
+from .layer_builder import LayerBuilder, Shape, Tensor
 from .onnx_movements import emit_concat, emit_permute, emit_reshape, emit_slice, emit_upsample
 from .onnx_windows import (
     emit_global_sum,
@@ -67,7 +67,7 @@ class OnnxArrays:
     the first arithmetic.
     """
 
-    def __init__(self, builder: GraphBuilder, layer: str, bounds: LayerBounds) -> None:
+    def __init__(self, builder: LayerBuilder, layer: str, bounds: LayerBounds) -> None:
         self._builder = builder
         self._layer = layer
         self._bounds = bounds

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sanitize.onnx_io.protos import value_info
+
 from ..numerics.interval import FLOAT32_EXACT
 from ..numerics.rounding import pow2
 from ..runtime import ProgramInput, ProgramLayer
 from .integer_arrays import byte_type, holder
-from .onnx_builder import FROM_MAP, TO_MAP, GraphBuilder, Tensor, value_info
+from .layer_builder import BATCH, FROM_MAP, TO_MAP, LayerBuilder, Tensor
 
 
 def storage(low: int, high: int) -> npt.DTypeLike:
@@ -26,11 +28,11 @@ def storage(low: int, high: int) -> npt.DTypeLike:
 def graph_input(entry: ProgramInput, dtype: npt.DTypeLike, first: bool) -> object:
     """The description of an input of the graph. first: a map comes channels first."""
     placed = Tensor(entry.name, dtype, tuple(entry.shape))
-    return value_info(entry.name, dtype, placed.stored if first else entry.shape)
+    return value_info(entry.name, dtype, (BATCH, *(placed.stored if first else entry.shape)))
 
 
 def emit_input(
-    builder: GraphBuilder, entry: ProgramInput, dtype: npt.DTypeLike, first: bool
+    builder: LayerBuilder, entry: ProgramInput, dtype: npt.DTypeLike, first: bool
 ) -> Tensor:
     """The integers of an input of type float32, uint8 (pixels), or of the format's own storage
     type for integers that need no quantization.
@@ -42,7 +44,7 @@ def emit_input(
     return x
 
 
-def emit_quantization(builder: GraphBuilder, entry: ProgramInput, x: Tensor) -> Tensor:
+def emit_quantization(builder: LayerBuilder, entry: ProgramInput, x: Tensor) -> Tensor:
     """The integers of an input (see :meth:`ProgramInput.quantize`), as they are stored."""
     fmt = entry.format
     kept = storage(fmt.qmin, fmt.qmax)
@@ -66,7 +68,7 @@ def emit_quantization(builder: GraphBuilder, entry: ProgramInput, x: Tensor) -> 
     return builder.cast(values, kept)
 
 
-def emit_output(builder: GraphBuilder, layer: ProgramLayer, y: Tensor, bound: int) -> Tensor:
+def emit_output(builder: LayerBuilder, layer: ProgramLayer, y: Tensor, bound: int) -> Tensor:
     """Float32 values of the integers of a layer, of magnitude up to ``bound``.
 
     One product of float32 where the integers are float32 numbers; otherwise one of float64.
@@ -84,7 +86,7 @@ def emit_output(builder: GraphBuilder, layer: ProgramLayer, y: Tensor, bound: in
     return builder.cast(values, np.float32)
 
 
-def emit_order(builder: GraphBuilder, y: Tensor, first: bool) -> Tensor:
+def emit_order(builder: LayerBuilder, y: Tensor, first: bool) -> Tensor:
     """A map in the order that the user asked for."""
     if y.is_map and not first:
         return y._replace(name=builder.to_order(y, FROM_MAP))
@@ -110,7 +112,7 @@ def _pixel_table(entry: ProgramInput, channels: int) -> npt.NDArray[np.int64] | 
 
 
 def _looked_up(
-    builder: GraphBuilder, x: Tensor, table: npt.NDArray[np.int64], kept: npt.DTypeLike
+    builder: LayerBuilder, x: Tensor, table: npt.NDArray[np.int64], kept: npt.DTypeLike
 ) -> Tensor:
     if kept == np.uint8 and np.array_equal(table, np.arange(256)):
         return x

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from sanitize.onnx_io.protos import value_info
+
 from ..numerics.bounds import LayerBounds
 from ..numerics.layer import run_layer
 from ..runtime import Program, ProgramLayer
@@ -23,7 +25,7 @@ from .integer_ends import (
     graph_input,
     storage,
 )
-from .onnx_builder import GraphBuilder, Tensor, value_info
+from .layer_builder import BATCH, LayerBuilder, Tensor
 from .onnx_options import OnnxOptions
 
 OPSET = 13
@@ -34,7 +36,7 @@ def integer_graph(program: Program, options: OnnxOptions) -> onnx.GraphProto:
     """The graph of the program; inner tensors have the names of their layers."""
     bounds = program_bounds(program)
     names = tensor_names(program)
-    builder = GraphBuilder([*names.values(), *program.shapes])
+    builder = LayerBuilder([*names.values(), *program.shapes])
     inputs, tensors = [], {}
     for entry in program.inputs:
         fmt = entry.format
@@ -59,19 +61,12 @@ def integer_graph(program: Program, options: OnnxOptions) -> onnx.GraphProto:
             value = y if options.integer_outputs else emit_output(builder, layer, y, bound)
             value = builder.named(emit_order(builder, value, options.outputs_first), name)
         stored = value.stored if options.outputs_first else value.shape
-        outputs.append(value_info(name, value.dtype, stored))
-    return onnx.helper.make_graph(
-        builder.nodes,
-        program.name,
-        inputs,
-        outputs,
-        builder.initializers,
-        value_info=builder.infos,
-    )
+        outputs.append(value_info(name, value.dtype, (BATCH, *stored)))
+    return builder.finished(program.name, inputs, outputs)
 
 
 def emit_layer(
-    builder: GraphBuilder, layer: ProgramLayer, inputs: list[Tensor], bounds: LayerBounds
+    builder: LayerBuilder, layer: ProgramLayer, inputs: list[Tensor], bounds: LayerBounds
 ) -> Tensor:
     """The nodes of one layer; the result is in the type that its format is stored in."""
     arrays = OnnxArrays(builder, layer.name, bounds)

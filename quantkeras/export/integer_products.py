@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import AccumulatorTooWide
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,7 +45,7 @@ class Digit(NamedTuple):
 
 
 def emit_product(
-    builder: GraphBuilder,
+    builder: LayerBuilder,
     x: Tensor,
     weights: npt.ArrayLike,
     outputs: int,
@@ -83,7 +83,7 @@ def emit_product(
     return builder.cast(Tensor(total, wide, ()), dtype).name
 
 
-def data_digits(builder: GraphBuilder, x: Tensor) -> list[Digit]:
+def data_digits(builder: LayerBuilder, x: Tensor) -> list[Digit]:
     """The bytes of a tensor of integers within x.low .. x.high."""
     if x.dtype == np.uint8:
         return [Digit(x.name, x.dtype, 0, 0)]

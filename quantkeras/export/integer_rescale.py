@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..errors import AccumulatorTooWide
 from ..numerics.interval import Interval
 from ..numerics.layer import LayerParams
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 
 PyInts = npt.NDArray[np.object_]
 
@@ -91,7 +91,7 @@ def rescale_numbers(params: LayerParams, total: Interval, layer: str) -> Rescale
 
 
 def emit_rescale(
-    builder: GraphBuilder, acc: Tensor, params: LayerParams, total: Interval, layer: str
+    builder: LayerBuilder, acc: Tensor, params: LayerParams, total: Interval, layer: str
 ) -> Tensor:
     """Nodes of equation (2) for an accumulator of int32 or int64; the result is of one of them."""
     numbers = rescale_numbers(params, total, layer)

@@ -169,7 +169,9 @@ def _exported(
     model: Any, program: Program, format: str, options: OnnxOptions
 ) -> tuple[onnx.ModelProto, tuple[Encoding, ...]]:
     """The model in its form, with its float tail, and the encodings of a float graph."""
-    from .onnx_forms import make_form, make_model
+    from sanitize.onnx_io.protos import make_model
+
+    from .onnx_forms import make_form
     from .onnx_metadata import program_metadata
 
     tail = bool(program.float_tail) and program is not model
@@ -187,7 +189,10 @@ def _exported(
         prepend_head(form.graph, read_keras(model), options, options.opset or lowest)
     if options.opset is not None and options.opset < lowest:
         raise QuantizationError(f"{format!r} takes opset {lowest} at least, not {options.opset}")
-    found = make_model(form, options.opset or lowest, ("quantkeras", __version__))
+    imports = {"": options.opset or lowest, **dict.fromkeys(form.domains, 1)}
+    found = make_model(
+        form.graph, imports, producer_name="quantkeras", producer_version=__version__
+    )
     renamed = _with_users_names(found.graph, model, program) if program is not model else {}
     names = {name: renamed.get(tensor, tensor) for name, tensor in form.names.items()}
     described = program_metadata(program, format, options, names)

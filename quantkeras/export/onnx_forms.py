@@ -51,20 +51,5 @@ def make_form(program: Program, format: str, options: OnnxOptions) -> Form:
     return Form(found.graph, style.opset, _held_names(found.held))
 
 
-def make_model(form: Form, opset: int, producer: tuple[str, str]) -> onnx.ModelProto:
-    """The graph with its operator sets. producer: name and version."""
-    imports = [onnx.helper.make_opsetid("", opset)]
-    version = onnx.helper.find_min_ir_version_for(imports)
-    imports += [onnx.helper.make_opsetid(domain, 1) for domain in form.domains]
-    name, number = producer
-    return onnx.helper.make_model(
-        form.graph,
-        opset_imports=imports,
-        ir_version=version,
-        producer_name=name,
-        producer_version=number,
-    )
-
-
 def _held_names(held: Mapping[str, Held]) -> dict[str, str]:
     return {name: each.tensor.name for name, each in held.items()}

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..numerics.layer import Slices
-from .onnx_builder import FROM_MAP, TO_MAP, GraphBuilder, Shape, Tensor
+from .layer_builder import FROM_MAP, TO_MAP, LayerBuilder, Shape, Tensor
 
 
-def emit_concat(builder: GraphBuilder, parts: Sequence[Tensor], axis: int) -> Tensor:
+def emit_concat(builder: LayerBuilder, parts: Sequence[Tensor], axis: int) -> Tensor:
     """Tensors of one type, joined along an axis of the unbatched shape."""
     first = parts[0].shape
     axis %= len(first)
@@ -23,7 +23,7 @@ def emit_concat(builder: GraphBuilder, parts: Sequence[Tensor], axis: int) -> Te
     return Tensor(name, parts[0].dtype, (*first[:axis], size, *first[axis + 1 :]))
 
 
-def emit_reshape(builder: GraphBuilder, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def emit_reshape(builder: LayerBuilder, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """By way of channels-last, in which the program numbers the elements.
 
     shape: unbatched, one element may be -1.
@@ -39,7 +39,7 @@ def emit_reshape(builder: GraphBuilder, x: Tensor, shape: tuple[int, ...]) -> Te
     return x._replace(name=builder.to_order(x, TO_MAP))
 
 
-def emit_permute(builder: GraphBuilder, x: Tensor, dims: Sequence[int]) -> Tensor:
+def emit_permute(builder: LayerBuilder, x: Tensor, dims: Sequence[int]) -> Tensor:
     """The unbatched axes in another order."""
     order = tuple(dims)
     if x.is_map:
@@ -47,7 +47,7 @@ def emit_permute(builder: GraphBuilder, x: Tensor, dims: Sequence[int]) -> Tenso
     return x._replace(name=builder.to_order(x, order), shape=tuple(x.shape[d] for d in dims))
 
 
-def emit_slice(builder: GraphBuilder, x: Tensor, slices: Slices) -> Tensor:
+def emit_slice(builder: LayerBuilder, x: Tensor, slices: Slices) -> Tensor:
     """``x[:, start:stop:step, ...]``."""
     limits = [slice(*each).indices(size) for each, size in zip(slices, x.shape, strict=True)]
     shape = tuple(len(range(*each)) for each in limits)
@@ -62,7 +62,7 @@ def emit_slice(builder: GraphBuilder, x: Tensor, slices: Slices) -> Tensor:
     return x._replace(name=builder.node("Slice", [x.name, starts, stops, axes, steps]), shape=shape)
 
 
-def emit_upsample(builder: GraphBuilder, x: Tensor, size: tuple[int, int]) -> Tensor:
+def emit_upsample(builder: LayerBuilder, x: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize to the nearest pixel, or a Gather of rows and columns for 64-bit integers."""
     height, width, channels = x.shape
     shape = (height * size[0], width * size[1], channels)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..numerics.windows import NO_PADS, Pads, Window
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 
 ROWS, COLUMNS = 2, 3
 """Axes of a stored map."""
 
 
-def emit_max_pool(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
+def emit_max_pool(builder: LayerBuilder, x: Tensor, window: Window) -> Tensor:
     """The largest element under the window; padding never wins."""
     height_width = x.shape[:2]
     pads = window.pads(height_width)
@@ -36,7 +36,7 @@ def emit_max_pool(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
     return x._replace(name=builder.node("MaxPool", [x.name], **attributes), shape=shape)
 
 
-def _apart(builder: GraphBuilder, x: Tensor) -> Tensor:
+def _apart(builder: LayerBuilder, x: Tensor) -> Tensor:
     """The same, behind a Clip that clips nothing.
 
     onnxruntime 1.31 makes zeros that a Pad puts in front of a MaxPool into pads of the pooling,
@@ -47,7 +47,7 @@ def _apart(builder: GraphBuilder, x: Tensor) -> Tensor:
     return x._replace(name=builder.node("Clip", [x.name, *ends]))
 
 
-def emit_average_pool(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
+def emit_average_pool(builder: LayerBuilder, x: Tensor, window: Window) -> Tensor:
     """The mean of the floats under the window, padding left out where the window ``fits``."""
     height_width = x.shape[:2]
     pads, shape = window.pads(height_width), (*window.output_size(height_width), x.shape[2])
@@ -63,13 +63,13 @@ def fits(window: Window, height_width: Sequence[int]) -> bool:
     return all(max(pads[axis]) < window.size[axis] for axis in (0, 1))
 
 
-def emit_sum_pool(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
+def emit_sum_pool(builder: LayerBuilder, x: Tensor, window: Window) -> Tensor:
     """The sum of the elements under the window, for int32 or int64; padding adds nothing."""
     padded = pad_map(builder, x, window.pads(x.shape[:2]), 0)
     return _pooled(builder, padded, window, "Add")
 
 
-def emit_global_sum(builder: GraphBuilder, x: Tensor, keepdims: bool) -> Tensor:
+def emit_global_sum(builder: LayerBuilder, x: Tensor, keepdims: bool) -> Tensor:
     """The sum over the whole map."""
     axes = builder.constant([ROWS, COLUMNS])
     name = builder.node("ReduceSum", [x.name, axes], keepdims=int(keepdims))
@@ -77,7 +77,7 @@ def emit_global_sum(builder: GraphBuilder, x: Tensor, keepdims: bool) -> Tensor:
     return x._replace(name=name, shape=shape)
 
 
-def emit_widened(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
+def emit_widened(builder: LayerBuilder, x: Tensor, window: Window) -> Tensor:
     """Zeros between the pixels, as the window's input_dilation asks."""
     (sh, sw), (h, w, c) = window.input_dilation, x.shape
     if sh == sw == 1:
@@ -89,7 +89,7 @@ def emit_widened(builder: GraphBuilder, x: Tensor, window: Window) -> Tensor:
     return cut_map(builder, wide, ((0, rows, 1), (0, columns, 1)))
 
 
-def pad_map(builder: GraphBuilder, x: Tensor, pads: Pads, value: float) -> Tensor:
+def pad_map(builder: LayerBuilder, x: Tensor, pads: Pads, value: float) -> Tensor:
     """Rows and columns of one number around a map."""
     if pads == NO_PADS:
         return x
@@ -99,7 +99,7 @@ def pad_map(builder: GraphBuilder, x: Tensor, pads: Pads, value: float) -> Tenso
     return padded._replace(shape=(h + top + bottom, w + left + right, c))
 
 
-def cut_map(builder: GraphBuilder, x: Tensor, limits: Sequence[tuple[int, int, int]]) -> Tensor:
+def cut_map(builder: LayerBuilder, x: Tensor, limits: Sequence[tuple[int, int, int]]) -> Tensor:
     """Rows and columns start, start + step, ... below stop; limits: (start, stop, step) of both."""
     sizes = tuple(len(range(*each)) for each in limits)
     if sizes == x.shape[:2]:
@@ -124,13 +124,13 @@ def window_attributes(window: Window, pads: Pads) -> dict[str, Any]:
 
 
 def _padded(
-    builder: GraphBuilder, x: Tensor, before: Sequence[int], after: Sequence[int], value: float
+    builder: LayerBuilder, x: Tensor, before: Sequence[int], after: Sequence[int], value: float
 ) -> Tensor:
     inputs = [x.name, builder.constant([*before, *after]), builder.constant(value, x.dtype)]
     return x._replace(name=builder.node("Pad", inputs, mode="constant"))
 
 
-def _pooled(builder: GraphBuilder, x: Tensor, window: Window, op: str) -> Tensor:
+def _pooled(builder: LayerBuilder, x: Tensor, window: Window, op: str) -> Tensor:
     """Elements under the window of a padded map, joined by an operator of two operands."""
     for axis in (0, 1):
         size, stride, dilation = window.size[axis], window.strides[axis], window.dilation[axis]

@@ -6,12 +6,12 @@ behind it after the Dense, though the float network's output is that of the ReLU
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import onnx
 
 from sanitize.graph import Graph, producer_of
-from sanitize.onnx_io.source import inner_graphs
+from sanitize.onnx_io.protos import rename_values, value_names
 
 from ..layers import Dequantizer
 from ..runtime import Program
@@ -42,23 +42,12 @@ def name_outputs(
     ends = list(dict.fromkeys(tensors))
     if len(names) != len(tensors) or len(ends) != len(exported.output):
         return {}
-    taken = {entry.name for entry in (*exported.input, *exported.output, *exported.initializer)}
-    taken |= {name for node in exported.node for name in (*node.input, *node.output)}
+    taken = set(value_names(exported))
     wished = dict(zip(reversed(tensors), reversed(names), strict=True))  # the first one counts
     renamed: dict[str, str] = {}
     for end, entry in zip(ends, exported.output, strict=True):
         if wished[end] and wished[end] not in taken:
             renamed[entry.name] = wished[end]
             taken.add(wished[end])
-    _rename(exported, renamed)
+    rename_values(exported, renamed)
     return renamed
-
-
-def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        for body in inner_graphs(node):
-            _rename(body, names)
-    for entry in (*graph.output, *graph.value_info):
-        entry.name = names.get(entry.name, entry.name)

@@ -19,7 +19,7 @@ from ..numerics.layer import LayerParams, run_layer
 from ..numerics.rounding import saturate, shift_round
 from ..numerics.windows import Window
 from ..runtime import ProgramLayer
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 from .onnx_windows import fits, window_attributes
 from .value_arrays import ValueArrays, Valued
 from .value_form import Held
@@ -35,7 +35,7 @@ MERGES = {"add": "QLinearAdd", "multiply": "QLinearMul"}
 
 
 def emit_qoperator(
-    builder: GraphBuilder,
+    builder: LayerBuilder,
     layer: ProgramLayer,
     read: Sequence[Held],
     step: Floats,
@@ -58,7 +58,7 @@ def emit_qoperator(
 
 
 def _moved(
-    builder: GraphBuilder, layer: ProgramLayer, read: Sequence[Held], limits: Limits
+    builder: LayerBuilder, layer: ProgramLayer, read: Sequence[Held], limits: Limits
 ) -> Tensor | None:
     """Movements and maxima of integers, as they are."""
     kind = container(limits, 8, unsigned_bytes=True)
@@ -80,7 +80,7 @@ class _QLinear:
 
     def __init__(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         layer: ProgramLayer,
         read: Sequence[Held],
         step: Floats,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..numerics.arrays import IntArrays, Movements
 from ..numerics.layer import LayerParams, Slices
 from ..numerics.windows import Pads, Pool, Window
-from .onnx_builder import GraphBuilder, Shape, Tensor
+from .layer_builder import LayerBuilder, Shape, Tensor
 from .onnx_movements import emit_concat, emit_permute, emit_reshape, emit_slice, emit_upsample
 from .onnx_windows import emit_average_pool, emit_max_pool, fits, pad_map, window_attributes
 from .value_products import emit_bias, emit_convolution, emit_dense, emit_transposed
@@ -54,7 +54,7 @@ class ValueArrays:
 
     def __init__(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         style: Style,
         params: LayerParams,
         step: Floats,

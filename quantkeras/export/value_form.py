@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+from sanitize.onnx_io.protos import value_info
+
 from ..numerics.kinds import Trait
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
 from ..numerics.rounding import pow2
@@ -22,7 +24,7 @@ from ..numerics.shapes import fixed_shape, output_shape
 from ..runtime import Program, ProgramInput, ProgramLayer
 from .integer_ends import emit_order, graph_input
 from .integer_form import tensor_names
-from .onnx_builder import TO_MAP, GraphBuilder, Shape, Tensor, value_info
+from .layer_builder import BATCH, TO_MAP, LayerBuilder, Shape, Tensor
 from .onnx_options import OnnxOptions
 from .value_arrays import ValueArrays, Valued
 from .value_styles import Style, emit_values
@@ -54,7 +56,7 @@ class Held:
         """What has been added to the integers."""
         return zero_point(self.tensor.dtype, self.limits)
 
-    def values(self, builder: GraphBuilder) -> Tensor:
+    def values(self, builder: LayerBuilder) -> Tensor:
         """As floats; one DequantizeLinear serves all readers."""
         if not self.is_quantized:
             return self.tensor
@@ -70,7 +72,7 @@ class ValueGraph(NamedTuple):
     held: dict[str, Held]
 
 
-Shortcut = Callable[[GraphBuilder, ProgramLayer, list[Held], Floats, Limits | None], Tensor | None]
+Shortcut = Callable[[LayerBuilder, ProgramLayer, list[Held], Floats, Limits | None], Tensor | None]
 """Adds a layer in operators of integers, or gives None where there are none."""
 
 
@@ -82,7 +84,7 @@ def value_graph(
     shortcut: Shortcut | None = None,
 ) -> ValueGraph:
     """The graph of the program; names: of the tensor of each input and layer in the graph."""
-    builder = GraphBuilder([*names.values(), *program.shapes])
+    builder = LayerBuilder([*names.values(), *program.shapes])
     held: dict[str, Held] = {}
     inputs = []
     for entry in program.inputs:
@@ -106,15 +108,9 @@ def value_graph(
             value = _emit_output(builder, held[name], options.outputs_first)
             if value.name != name:
                 value = builder.named(value, name)
-        outputs.append(
-            value_info(name, FLOAT32, value.stored if options.outputs_first else value.shape)
-        )
-    listed = {entry.name for entry in outputs}
-    infos = [info for info in builder.infos if info.name not in listed]
-    graph = onnx.helper.make_graph(
-        builder.nodes, program.name, inputs, outputs, builder.initializers, value_info=infos
-    )
-    return ValueGraph(graph, held)
+        stored = value.stored if options.outputs_first else value.shape
+        outputs.append(value_info(name, FLOAT32, (BATCH, *stored)))
+    return ValueGraph(builder.finished(program.name, inputs, outputs), held)
 
 
 def value_names(program: Program, options: OnnxOptions, floats: bool) -> dict[str, str]:
@@ -156,7 +152,7 @@ def _fed_type(entry: ProgramInput, kind: str) -> np.dtype:
 
 
 def _emit_input(
-    builder: GraphBuilder, style: Style, entry: ProgramInput, dtype: np.dtype, options: OnnxOptions
+    builder: LayerBuilder, style: Style, entry: ProgramInput, dtype: np.dtype, options: OnnxOptions
 ) -> Held:
     fmt = entry.format
     step, limits = np.asarray(pow2(-fmt.frac)), Limits(fmt.qmin, fmt.qmax)
@@ -179,7 +175,7 @@ def _emit_input(
     return Held(style.activation(builder, x, step, limits), step, limits)
 
 
-def _emit_output(builder: GraphBuilder, end: Held, first: bool) -> Tensor:
+def _emit_output(builder: LayerBuilder, end: Held, first: bool) -> Tensor:
     """Values in the order that the user asked for; integers change their order before."""
     if uniform(end.step) is None:
         return emit_order(builder, end.values(builder), first)
@@ -188,7 +184,7 @@ def _emit_output(builder: GraphBuilder, end: Held, first: bool) -> Tensor:
 
 
 def _emit_layer(
-    builder: GraphBuilder,
+    builder: LayerBuilder,
     style: Style,
     layer: ProgramLayer,
     read: list[Held],
@@ -233,7 +229,7 @@ def _emit_layer(
     return Held(y, step, limits)
 
 
-def _emit_movement(builder: GraphBuilder, style: Style, spec: LayerSpec, x: Held) -> Held:
+def _emit_movement(builder: LayerBuilder, style: Style, spec: LayerSpec, x: Held) -> Held:
     """A movement alone, in the steps of what it moves."""
     arrays = ValueArrays(builder, style, LayerParams(), x.step, 1, 0)
     moved: Valued = run_layer(spec, LayerParams(), [Valued(x.values(builder), x.step)], arrays)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from ..numerics.windows import Window
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 from .value_styles import Style
 from .value_types import Floats
 
@@ -20,7 +20,7 @@ WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def emit_convolution(
-    builder: GraphBuilder,
+    builder: LayerBuilder,
     style: Style,
     x: Tensor,
     kernel: Ints,
@@ -34,7 +34,7 @@ def emit_convolution(
 
 
 def emit_transposed(
-    builder: GraphBuilder,
+    builder: LayerBuilder,
     style: Style,
     x: Tensor,
     kernel: Ints,
@@ -80,7 +80,7 @@ def emit_transposed(
 
 
 def emit_dense(
-    builder: GraphBuilder, style: Style, x: Tensor, matrix: Ints, steps: Floats, bits: int
+    builder: LayerBuilder, style: Style, x: Tensor, matrix: Ints, steps: Floats, bits: int
 ) -> str:
     """Name of a Gemm, or of a MatMul for more than one axis. matrix: (in, out)."""
     apart = not _of_bytes(builder, x)
@@ -88,7 +88,7 @@ def emit_dense(
     return builder.node("Gemm" if len(x.shape) == 1 else "MatMul", [x.name, weights])
 
 
-def _of_bytes(builder: GraphBuilder, x: Tensor) -> bool:
+def _of_bytes(builder: LayerBuilder, x: Tensor) -> bool:
     """Whether x comes straight from a DequantizeLinear of integers of 8 bits."""
     maker = next((node for node in reversed(builder.nodes) if node.output[0] == x.name), None)
     if maker is None or maker.op_type != "DequantizeLinear":
@@ -98,7 +98,7 @@ def _of_bytes(builder: GraphBuilder, x: Tensor) -> bool:
 
 
 def emit_bias(
-    builder: GraphBuilder, style: Style, acc: Tensor, integers: Ints, step: Floats
+    builder: LayerBuilder, style: Style, acc: Tensor, integers: Ints, step: Floats
 ) -> Tensor:
     """The accumulator plus a bias; step: of both, per channel or for all."""
     last = builder.nodes[-1]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .onnx_builder import GraphBuilder, Tensor
+from .layer_builder import LayerBuilder, Tensor
 from .value_types import OPSET, Container, Floats, Limits, container
 
 Ints = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ class Style(Protocol):
 
     def activation(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         x: Tensor,
         step: npt.ArrayLike,
         limits: Limits,
@@ -38,7 +38,7 @@ class Style(Protocol):
 
     def weights(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         name: str,
         integers: Ints,
         step: Floats,
@@ -47,7 +47,7 @@ class Style(Protocol):
         apart: bool = False,
     ) -> str: ...
 
-    def bias(self, builder: GraphBuilder, integers: Ints, step: Floats) -> str: ...
+    def bias(self, builder: LayerBuilder, integers: Ints, step: Floats) -> str: ...
 
 
 class QdqStyle:
@@ -64,7 +64,7 @@ class QdqStyle:
 
     def activation(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         x: Tensor,
         step: npt.ArrayLike,
         limits: Limits,
@@ -91,7 +91,7 @@ class QdqStyle:
 
     def weights(
         self,
-        builder: GraphBuilder,
+        builder: LayerBuilder,
         name: str,
         integers: Ints,
         step: Floats,
@@ -116,7 +116,7 @@ class QdqStyle:
             return builder.node("Mul", [values, builder.constant(steps, np.float32)])
         return _dequantized(builder, stored, step, axis)
 
-    def bias(self, builder: GraphBuilder, integers: Ints, step: Floats) -> str:
+    def bias(self, builder: LayerBuilder, integers: Ints, step: Floats) -> str:
         """Integers of 32 bits behind a DequantizeLinear; floats if these do not hold them."""
         if integers.min(initial=0) < INT32.low or integers.max(initial=0) > INT32.high:
             return builder.initializer("bias", integers * step, np.float32)
@@ -130,14 +130,14 @@ def common_step(step: npt.ArrayLike) -> tuple[float, Floats | None]:
     return coarsest, None if (steps == coarsest).all() else steps / coarsest
 
 
-def emit_quantize(builder: GraphBuilder, x: Tensor, kind: Container, step: float) -> Tensor:
+def emit_quantize(builder: LayerBuilder, x: Tensor, kind: Container, step: float) -> Tensor:
     """QuantizeLinear."""
     zero = builder.constant(kind.zero, kind.dtype)
     inputs = [x.name, builder.constant(step, np.float32), zero]
     return x._replace(name=builder.node("QuantizeLinear", inputs), dtype=kind.dtype)
 
 
-def emit_values(builder: GraphBuilder, x: Tensor, step: npt.ArrayLike, zero: int = 0) -> Tensor:
+def emit_values(builder: LayerBuilder, x: Tensor, step: npt.ArrayLike, zero: int = 0) -> Tensor:
     """DequantizeLinear of integers, or nothing for floats, and a Mul where steps differ.
 
     step: of the integers, broadcastable to the unbatched shape; zero: their zero point.
@@ -151,7 +151,7 @@ def emit_values(builder: GraphBuilder, x: Tensor, step: npt.ArrayLike, zero: int
 
 
 def emit_clip(
-    builder: GraphBuilder, x: Tensor, step: float, limits: Limits, kind: Container | None
+    builder: LayerBuilder, x: Tensor, step: float, limits: Limits, kind: Container | None
 ) -> Tensor:
     """Values within the limits of a format; nothing where its type saturates there anyway."""
     if kind is not None and kind.holds_exactly(limits):
@@ -161,7 +161,7 @@ def emit_clip(
 
 
 def _dequantized(
-    builder: GraphBuilder,
+    builder: LayerBuilder,
     stored: str,
     steps: Floats,
     axis: int,

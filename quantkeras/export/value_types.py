@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from .onnx_builder import Shape, Tensor
+from .layer_builder import Shape, Tensor
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sanitize.keras_io import read_keras
+from sanitize.onnx_io.protos import rename_values
 
 from ..conversion.convert import integer_program
 from .onnx_export import check_onnx, export_onnx
@@ -49,25 +50,18 @@ def _restore_input(exported: onnx.ModelProto, port: Port, maps_first: bool) -> N
     info = next(entry for entry in exported.graph.input if entry.name == port.value)
     perm = [port.order[axis] for axis in _order_here(len(port.order), maps_first)]
     if perm == sorted(perm):
-        _rename(exported, port.value, port.name)
-        info.name = port.name
+        rename_values(exported.graph, {port.value: port.name})
         return
     dims = info.type.tensor_type.shape.dim
     sizes: list[Any] = [None] * len(perm)
     for axis, dim in zip(perm, dims, strict=True):
         sizes[axis] = dim.dim_value or dim.dim_param
     inner = f"{port.value}/arranged"
-    _rename(exported, port.value, inner)
+    rename_values(exported.graph, {port.value: inner})
     kind = info.type.tensor_type.elem_type
     info.CopyFrom(helper.make_tensor_value_info(port.name, kind, sizes))
     node = helper.make_node("Transpose", [port.name], [inner], name=inner, perm=perm)
     exported.graph.node.insert(0, node)
-
-
-def _rename(exported: onnx.ModelProto, old: str, new: str) -> None:
-    for node in exported.graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def _restore_outputs(
@@ -86,7 +80,7 @@ def _restore_outputs(
         turned = perm != sorted(perm)
         if turned and port.name == tensor:
             tensor = f"{tensor}/arranged"
-            _rename(exported, port.name, tensor)
+            rename_values(exported.graph, {port.name: tensor})
         if turned or port.name != tensor:
             op, extra = ("Transpose", {"perm": perm}) if turned else ("Identity", {})
             node = helper.make_node(op, [tensor], [port.name], name=f"{port.name}/output", **extra)

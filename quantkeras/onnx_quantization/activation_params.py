@@ -14,7 +14,8 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
-from .graph_editor import uses_of
+from sanitize.onnx_io.protos import uses_of
+
 from .number_types import AffineParams, NumberType
 
 _REQUANTIZING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Concat")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import onnx
 import onnx.helper
 
-from .graph_editor import all_names
+from sanitize.onnx_io.protos import all_names, unique_name, value_info
+
 from .model_source import copy_model
 
 
@@ -36,20 +38,12 @@ def augment(model: onnx.ModelProto, tensors: Sequence[str], extremes: bool) -> A
         elif tensor not in inputs:
             outputs[tensor] = (tensor,)
             if tensor not in existing:
-                graph.output.append(_value(tensor))
+                graph.output.append(value_info(tensor, np.float32, None))
     return Augmented(found, outputs)
 
 
 def _reduced(graph: onnx.GraphProto, op: str, tensor: str, taken: set[str]) -> str:
-    name = f"{tensor}_Reduce{op}"
-    while name in taken:
-        name += "_"
-    taken.add(name)
+    name = unique_name(f"{tensor}_Reduce{op}", taken)
     graph.node.append(onnx.helper.make_node(f"Reduce{op}", [tensor], [name], name, keepdims=0))
-    graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
+    graph.output.append(value_info(name, np.float32, []))
     return name
-
-
-def _value(name: str) -> onnx.ValueInfoProto:
-    """An output of floats; onnxruntime knows the shape."""
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,15 @@ import onnx.helper
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from .model_source import inferred_types, inner_graphs, opset_of
+from sanitize.onnx_io.builder import GraphBuilder
+from sanitize.onnx_io.protos import all_names, opset_of, uses_of, uses_of_node
+
+from .model_source import inferred_types
 
 Array = NDArray[Any]
 
 
-class GraphEditor:
+class GraphEditor(GraphBuilder):
     """Takes a model's nodes out, to put back those that stay and what replaces the others.
 
     Nodes are put in the order of computation. Values keep their names; what is new gets a name
@@ -25,16 +27,14 @@ class GraphEditor:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(all_names(model.graph))
         self.model = model
         self.graph = model.graph
         self.opset = opset_of(model)
         self.types = inferred_types(model)
         self.old = list(model.graph.node)
-        self._new: list[onnx.NodeProto] = []
-        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._names = set(all_names(model.graph))
-        self._added: set[str] = set()
         self.uses = uses_of(model.graph, self.old)
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -51,19 +51,6 @@ class GraphEditor:
 
     # -- writing ------------------------------------------------------------------------------
 
-    def keep(self, node: onnx.NodeProto) -> None:
-        """Put a node in as it is."""
-        self._new.append(node)
-
-    def unique(self, name: str) -> str:
-        """The name, or one like it that is still free."""
-        found, number = name, 1
-        while found in self._names:
-            number += 1
-            found = f"{name}_{number}"
-        self._names.add(found)
-        return found
-
     def node(
         self,
         op: str,
@@ -79,9 +66,9 @@ class GraphEditor:
         base: what names are made of. output: a name that exists, if the value is to have it.
         attributes, more: those taken from another node, and others.
         """
-        return self.nodes(op, inputs, base, [output], domain, attributes, **more)[0]
+        return self.several(op, inputs, base, [output], domain, attributes, **more)[0]
 
-    def nodes(
+    def several(
         self,
         op: str,
         inputs: Sequence[str],
@@ -97,18 +84,9 @@ class GraphEditor:
             given if given is not None else self.unique(f"{label}_out{index or ''}")
             for index, given in enumerate(outputs)
         ]
-        made = onnx.helper.make_node(op, inputs, names, label, domain=domain, **more)
-        made.attribute.extend(attributes)
-        self._new.append(made)
+        self.add_node(op, inputs, names, label, domain=domain, **more)
+        self.nodes[-1].attribute.extend(attributes)
         return names
-
-    def add_constant(self, values: Any, name: str, dtype: Any = None) -> str:
-        """Name of a new initializer."""
-        array = np.asarray(values, dtype)
-        found = self.unique(name)
-        self._added.add(found)
-        self.graph.initializer.append(onnx.numpy_helper.from_array(array, found))
-        return found
 
     def use_domain(self, domain: str, version: int = 1) -> None:
         """Say that nodes of the domain are used."""
@@ -120,15 +98,16 @@ class GraphEditor:
 
         What nothing read when the model came stays: it was not ours to remove.
         """
-        uses = uses_of(self.graph, self._new)
+        uses = uses_of(self.graph, self.nodes)
         del self.graph.node[:]
-        self.graph.node.extend(self._new)
+        self.graph.node.extend(self.nodes)
         for index in reversed(range(len(self.graph.initializer))):
             name = self.graph.initializer[index].name
-            if (self.uses[name] or name in self._added) and not uses[name]:
+            if self.uses[name] and not uses[name]:
                 del self.graph.initializer[index]
+        self.graph.initializer.extend(new for new in self.initializers if uses[new.name])
         # Values in between that are no longer there.
-        made = {name for node in self._new for name in node.output}
+        made = {name for node in self.nodes for name in node.output}
         infos = [info for info in self.graph.value_info if info.name in made]
         del self.graph.value_info[:]
         self.graph.value_info.extend(infos)
@@ -160,33 +139,3 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
             found.append(node)
     del graph.node[:]
     graph.node.extend(found)
-
-
-def uses_of(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Counter[str]:
-    """How often each value is read: by nodes, graphs within them, and as an output."""
-    found = Counter(value.name for value in graph.output)
-    for node in nodes:
-        found.update(uses_of_node(node))
-    return found
-
-
-def uses_of_node(node: onnx.NodeProto) -> Counter[str]:
-    """How often a node reads each value, graphs within it included."""
-    found = Counter(node.input)
-    for inner in inner_graphs(node):
-        found.update(uses_of(inner, inner.node))
-    return found
-
-
-def all_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of nodes and values, also of graphs within."""
-    yield from (value.name for value in graph.input)
-    yield from (value.name for value in graph.output)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (tensor.values.name for tensor in graph.sparse_initializer)
-    for node in graph.node:
-        yield node.name
-        yield from node.input
-        yield from node.output
-        for inner in inner_graphs(node):
-            yield from all_names(inner)

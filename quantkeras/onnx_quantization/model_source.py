@@ -21,7 +21,6 @@ import onnx.helper
 import onnx.inliner
 import onnx.shape_inference
 import onnxruntime
-from google.protobuf.message import DecodeError
 
 from sanitize.onnx_io import OnnxError
 from sanitize.onnx_io.limits import (
@@ -30,6 +29,8 @@ from sanitize.onnx_io.limits import (
     check_sizes,
     without_large_weights,
 )
+from sanitize.onnx_io.protos import label_of, opset_of, read_within, unique_name
+from sanitize.onnx_io.source import parse_model
 
 from ..errors import ModelFileError, QuantizationError
 from ..file_faults import describe_foreign, is_tflite
@@ -49,9 +50,12 @@ def load_model(model: Any) -> onnx.ModelProto:
     Raises ModelFileError for a file that is no ONNX model, FileNotFoundError for none, and
     QuantizationError for an opset below 10 or weights that were not loaded.
     """
-    loaded, label = _loaded(model)
-    if not loaded.HasField("graph") or not loaded.opset_import:
-        raise ModelFileError(f"{label} is not an ONNX model: it has no graph. Is the file whole?")
+    try:
+        loaded, label = parse_model(model)
+    except OnnxError as error:
+        if isinstance(model, str | os.PathLike) and is_tflite(start := _first_bytes(model)):
+            raise ModelFileError(describe_foreign(Path(model), start)) from error
+        raise ModelFileError(str(error)) from error
     opset = opset_of(loaded)
     if opset < OLDEST_OPSET:
         raise QuantizationError(
@@ -80,30 +84,6 @@ def load_model(model: Any) -> onnx.ModelProto:
     _lift_constants(found.graph)
     _name_nodes(found.graph)
     return found
-
-
-def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
-    if isinstance(model, onnx.ModelProto):
-        return model, f"the model '{model.graph.name}'"
-    if not isinstance(model, bytes | str | os.PathLike):
-        raise TypeError(
-            f"an ONNX model is a ModelProto, its bytes or a path, not a {type(model).__name__}"
-        )
-    label = "the model" if isinstance(model, bytes) else f"'{Path(model).name}'"
-    if not isinstance(model, bytes) and not Path(model).is_file():
-        raise FileNotFoundError(f"there is no file '{model}'")
-    try:
-        if isinstance(model, bytes):
-            return onnx.load_model_from_string(model), label
-        return onnx.load(str(model)), label
-    except DecodeError as error:
-        if not isinstance(model, bytes) and is_tflite(start := _first_bytes(model)):
-            raise ModelFileError(describe_foreign(Path(model), start)) from error
-        raise ModelFileError(
-            f"{label} cannot be parsed as an ONNX model ({error}); it is damaged or of another kind"
-        ) from error
-    except (onnx.checker.ValidationError, OSError, ValueError, TypeError, MemoryError) as error:
-        raise ModelFileError(f"the external data of {label} cannot be read: {error}") from error
 
 
 def _first_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -160,24 +140,6 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a loop, a branch or the like holds."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def read_within(graph: onnx.GraphProto) -> set[str]:
-    """Values that graphs inside of nodes read."""
-    found: set[str] = set()
-    for node in graph.node:
-        for inner in inner_graphs(node):
-            found |= read_within(inner) | {value.name for value in inner.output}
-            found |= {name for part in inner.node for name in part.input}
-    return found
-
-
 def _name_nodes(graph: onnx.GraphProto) -> None:
     """Names for nodes without one, and one more digit for names that are taken: lists of nodes,
     onnxruntime's as well, go by name.
@@ -187,21 +149,8 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
     for position, node in enumerate(graph.node):
         if node.name and counts[node.name] == 1:
             continue
-        output = next((name for name in node.output if name), str(position))
-        base = node.name or f"{node.op_type}_{output}"
         counts[node.name] -= 1
-        name, number = base, 1
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        node.name = name
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operators that the model uses; 1 where it does not say."""
-    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    return int(versions.get("ai.onnx", 1))
+        node.name = unique_name(label_of(node, position), taken)
 
 
 def size_of(model: onnx.ModelProto) -> int:

@@ -8,13 +8,16 @@ and what comes back has the old ones again: also the tool's own, made unique whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, MutableSequence
-from itertools import count
 
 import onnx
 
-from .graph_editor import all_names
-from .model_source import inner_graphs
+from sanitize.onnx_io.protos import (
+    all_names,
+    inner_graphs,
+    rename_values,
+    unique_name,
+    value_names,
+)
 
 
 class NeutralNames:
@@ -41,11 +44,11 @@ class NeutralNames:
             self._old.append(name)
             return f"{tag}{len(self._old) - 1}_"
 
-        self._values = {name: neutral(name) for name in _values(model.graph)}
+        self._values = {name: neutral(name) for name in value_names(model.graph)}
         self._nodes = {node.name: neutral(node.name) for node in model.graph.node}
         for node in model.graph.node:
             node.name = self._nodes[node.name]
-        _rename(model.graph, self._values)
+        rename_values(model.graph, self._values)
 
     def of(self, value: str) -> str:
         """The neutral name of a value; the same for one that the model does not have."""
@@ -59,10 +62,10 @@ class NeutralNames:
         """Give a model that was made from the renamed one its names back."""
         taken = self._inner | set(self._values)
         back = {neutral: name for name, neutral in self._values.items()}
-        for name in _values(model.graph):
+        for name in value_names(model.graph):
             if name not in back:
                 back[name] = self._restored(name, taken)
-        _rename(model.graph, back)
+        rename_values(model.graph, back)
         taken = set(self._nodes)
         back = {neutral: name for name, neutral in self._nodes.items()}
         for node in model.graph.node:
@@ -70,44 +73,4 @@ class NeutralNames:
 
     def _restored(self, name: str, taken: set[str]) -> str:
         """A name that the tool made, with the old name in it; added to those taken."""
-        base = self._pattern.sub(lambda found: self._old[int(found[1])], name)
-        found, numbers = base, count(2)
-        while found in taken:
-            found = f"{base}_{next(numbers)}"
-        taken.add(found)
-        return found
-
-
-def _values(graph: onnx.GraphProto) -> list[str]:
-    """Names of the values that a graph reads or makes, without those of the graphs within."""
-    found = [value.name for value in (*graph.input, *graph.output)]
-    found += [tensor.name for tensor in graph.initializer]
-    found += [tensor.values.name for tensor in graph.sparse_initializer]
-    found += [name for node in graph.node for name in (*node.input, *node.output)]
-    return [name for name in dict.fromkeys(found) if name]
-
-
-def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Give values the names that stand in the dictionary, within graphs of nodes as well."""
-
-    def new(name: str) -> str:
-        return names.get(name, name)
-
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = new(value.name)
-    for tensor in graph.sparse_initializer:
-        tensor.values.name = new(tensor.values.name)
-    for note in graph.quantization_annotation:
-        note.tensor_name = new(note.tensor_name)
-    for node in graph.node:
-        _replace(node.input, new)
-        _replace(node.output, new)
-        for inner in inner_graphs(node):
-            made = {value.name for value in (*inner.input, *inner.initializer)}
-            made |= {name for part in inner.node for name in part.output}
-            _rename(inner, {name: to for name, to in names.items() if name not in made})
-
-
-def _replace(names: MutableSequence[str], new: Callable[[str], str]) -> None:
-    for index, name in enumerate(names):
-        names[index] = new(name)
+        return unique_name(self._pattern.sub(lambda found: self._old[int(found[1])], name), taken)

@@ -20,8 +20,9 @@ import numpy as np
 import onnx
 import onnx.helper
 
+from sanitize.onnx_io.protos import read_within
+
 from .graph_editor import GraphEditor
-from .model_source import read_within
 
 _BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """Operator -> which of its inputs becomes an integer of the accumulator's steps."""
@@ -46,7 +47,7 @@ def avoid_faults(
                 refused[node.name] = f"'{node.name}' ({node.op_type}: {why})"
             else:
                 _separate_constants(editor, node, copies)
-        editor.keep(node)
+        editor.nodes.append(node)
     editor.finish()
     by_name = {node.name: node for node in model.graph.node}
     return [by_name[name] for name in names if name not in refused], list(refused.values())

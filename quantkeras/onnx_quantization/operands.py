@@ -100,7 +100,7 @@ class Operands:
 
     def _dynamic(self, name: str) -> Operand:
         if self.editor.opset >= 11:
-            names = self.editor.nodes("DynamicQuantizeLinear", [name], name, [None] * 3)
+            names = self.editor.several("DynamicQuantizeLinear", [name], name, [None] * 3)
             return Operand(names[0], names[1], names[2], None, None)
         scale, zero_point = self._measured(name)
         integers = self.editor.node("QuantizeLinear", [name, scale, zero_point], name)

@@ -81,7 +81,7 @@ def write_qdq(operands: Operands, product: Product) -> None:
         for index in reversed(range(len(kept.attribute))):
             if kept.attribute[index].name in ("transB", "alpha"):
                 del kept.attribute[index]
-    editor.keep(kept)
+    editor.nodes.append(kept)
 
 
 def _sides(operands: Operands, product: Product) -> tuple[Operand, Operand]:
@@ -116,7 +116,7 @@ def _joint_scale(editor: GraphEditor, product: Product, left: Operand, right: Op
             known = known * product.along_channels(side.constant_scale.astype(np.float64))
     if len(measured) == 2:
         return editor.node("Mul", measured, product.node.name)
-    constant = editor.add_constant(known, name, np.float32)
+    constant = editor.add_constant(known.astype(np.float32), name)
     return editor.node("Mul", [*measured, constant], product.node.name) if measured else constant
 
 
@@ -132,7 +132,7 @@ def _bias(editor: GraphEditor, product: Product) -> str:
         return _times_beta(editor, product)
     assert product.right.array is not None
     shape = [-1, *[1] * (product.right.array.ndim - 2)]
-    sources = [product.bias, editor.add_constant(shape, f"{name}_bias_shape", np.int64)]
+    sources = [product.bias, editor.add_constant(np.asarray(shape, np.int64), f"{name}_bias_shape")]
     return editor.node("Reshape", sources, name)
 
 

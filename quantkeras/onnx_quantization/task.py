@@ -9,13 +9,15 @@ from typing import Any
 
 import onnx
 
+from sanitize.onnx_io.protos import opset_of
+
 from ..errors import QuantizationError
 from . import onnxruntime_tool
 from .activation_params import merge_clipping
 from .calibration import Batch, activations_of, measure
 from .graph_editor import GraphEditor
 from .joined_outputs import leave_joined_outputs
-from .model_source import inferred_types, opset_of
+from .model_source import inferred_types
 from .node_selection import (
     DYNAMIC_EXTRAS,
     MORE_STATIC_TYPES,
@@ -204,7 +206,7 @@ class Task:
         for node in self._editor.old:
             product = self._products.get(node.name)
             if product is None:
-                self._editor.keep(node)
+                self._editor.nodes.append(node)
             else:
                 self._write(operands, product)
         found = self._editor.finish()

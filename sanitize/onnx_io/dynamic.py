@@ -17,7 +17,7 @@ import onnx.helper
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from .source import label_of
+from .protos import label_of
 from .view import wrapped
 
 _PRODUCTS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}

@@ -20,6 +20,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ..onnx_errors import OnnxError
 from .limits import check_result
+from .protos import make_model
 from .view import OnnxGraph, OnnxNode
 
 Array = NDArray[Any]
@@ -139,8 +140,7 @@ def node_model(
         [info(name) for name in outputs],
         [onnx.numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
     )
-    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in imports.items()]
-    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    return make_model(graph, imports, ir_version)
 
 
 def fold_constants(graph: OnnxGraph) -> None:

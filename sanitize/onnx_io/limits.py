@@ -17,6 +17,7 @@ import onnx.numpy_helper
 import onnx.shape_inference
 
 from ..onnx_errors import OnnxError
+from .protos import make_model, value_info
 
 #: Elements of the largest tensor that is made.
 LARGEST_TENSOR = 2**28
@@ -107,10 +108,8 @@ def check_result(
         if found.nbytes <= _LARGE_TENSOR:
             graph.initializer.append(onnx.numpy_helper.from_array(found, name))
         else:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(found.dtype)
-            graph.input.append(onnx.helper.make_tensor_value_info(name, kind, found.shape))
-    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in imports.items()]
-    check_sizes(onnx.helper.make_model(graph, opset_imports=opsets), label)
+            graph.input.append(value_info(name, found.dtype, found.shape))
+    check_sizes(make_model(graph, imports), label)
 
 
 def without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:

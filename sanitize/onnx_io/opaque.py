@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..node import Node
 from .fold import FREE_BATCH, OperatorRunner, evaluator_of, node_model
 from .layout import PICTURE, Order, Tensor
+from .protos import make_model, value_info
 from .state import Reading, error_at
 from .view import OnnxNode
 
@@ -157,9 +158,9 @@ def _output_shapes(
     # Two sizes even where the model fixes one, so that an operator that mixes samples is found out.
     for batch in FREE_BATCH:
         infos = [
-            onnx.helper.make_tensor_value_info(
+            value_info(
                 name,
-                onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype),
+                tensor.dtype,
                 [batch if size is None else size for size in tensor.onnx_shape],
             )
             for name, tensor in inputs
@@ -167,8 +168,7 @@ def _output_shapes(
         outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs if name]
         stored = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
         graph = onnx.helper.make_graph([node.proto], "node", infos, outputs, stored)
-        opsets = [onnx.helper.make_opsetid(*pair) for pair in r.graph.opset_imports.items()]
-        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=r.graph.ir_version)
+        model = make_model(graph, r.graph.opset_imports, r.graph.ir_version)
         try:
             inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         except onnx.shape_inference.InferenceError as error:

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from ..onnx_errors import OnnxError
 from .limits import check_limits, check_sizes
+from .protos import inner_graphs, label_of, opset_of
 
 #: The oldest operator set that is read; version 10 gave Slice and others their inputs of today.
 OLDEST_OPSET = 10
@@ -32,9 +33,7 @@ def load_model(model: Any) -> onnx.ModelProto:
     opset below 10, a node of a foreign domain, an operator that the opset does not have, and what
     onnx.checker objects to; FileNotFoundError for a path that leads nowhere.
     """
-    loaded, label = _loaded(model)
-    if not loaded.HasField("graph") or not loaded.opset_import:
-        raise OnnxError(f"{label} is not an ONNX model: it has no graph. Is the file complete?")
+    loaded, label = parse_model(model)
     check_limits(loaded, label)
     if loaded.functions:
         loaded = onnx.inliner.inline_local_functions(loaded)
@@ -55,49 +54,39 @@ def load_model(model: Any) -> onnx.ModelProto:
     return loaded
 
 
-def _loaded(model: Any) -> tuple[onnx.ModelProto, str]:
+def parse_model(model: Any) -> tuple[onnx.ModelProto, str]:
+    """The model as it is stored, with its weights, and what to call it in messages.
+
+    model: as for :func:`load_model`. Raises OnnxError for a file that is no model,
+    FileNotFoundError for a path that leads nowhere, and TypeError for anything else.
+    """
     if isinstance(model, onnx.ModelProto):
-        return model, f"the model '{model.graph.name}'"
+        loaded, label = model, f"the model '{model.graph.name}'"
+    elif isinstance(model, (bytes, str, os.PathLike)):
+        label = "the model" if isinstance(model, bytes) else f"'{Path(model).name}'"
+        loaded = _parsed(model, label)
+    else:
+        raise TypeError(
+            f"an ONNX model is a ModelProto, its bytes or a path, not a {type(model).__name__}"
+        )
+    if not loaded.HasField("graph") or not loaded.opset_import:
+        raise OnnxError(f"{label} is not an ONNX model: it has no graph. Is the file complete?")
+    return loaded, label
+
+
+def _parsed(model: bytes | str | os.PathLike[str], label: str) -> onnx.ModelProto:
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise FileNotFoundError(f"there is no file '{model}'")
     try:
         if isinstance(model, bytes):
-            return onnx.load_model_from_string(model), "the model"
-        if isinstance(model, (str, os.PathLike)):
-            path = Path(model)
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no file '{path}'")
-            return onnx.load(str(path)), f"'{path.name}'"
+            return onnx.load_model_from_string(model)
+        return onnx.load(str(model))
     except DecodeError as error:
         raise OnnxError(
-            f"{'the bytes' if isinstance(model, bytes) else repr(str(model))} cannot be parsed as"
-            f" an ONNX model ({error}); the file is damaged or of another kind"
+            f"{label} cannot be parsed as an ONNX model ({error}); it is damaged or of another kind"
         ) from error
-    except FileNotFoundError:
-        raise
     except (onnx.checker.ValidationError, OSError, ValueError, TypeError, MemoryError) as error:
-        raise OnnxError(f"the external data of '{model}' cannot be read: {error}") from error
-    raise TypeError(
-        f"read_onnx takes an onnx.ModelProto, its bytes or a path, not {type(model).__name__}"
-    )
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operators that ``model`` uses; 1 where it does not say."""
-    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    return int(versions.get("ai.onnx", 1))
-
-
-def label_of(node: onnx.NodeProto, position: int | None = None) -> str:
-    """The name of a node, or one made of its operator and output where it has none."""
-    if node.name:
-        return str(node.name)
-    output = next((name for name in node.output if name), "")
-    return f"{node.op_type}_{output}" if output else f"{node.op_type}_{position}"
-
-
-def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """The graphs that a branch, a loop or the like holds."""
-    single = [item.g for item in node.attribute if item.HasField("g")]
-    return [*single, *(graph for item in node.attribute for graph in item.graphs)]
+        raise OnnxError(f"the external data of {label} cannot be read: {error}") from error
 
 
 def _check_operator(

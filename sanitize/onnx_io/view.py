@@ -13,7 +13,7 @@ import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from ..onnx_errors import OnnxError
-from .source import inner_graphs, label_of, opset_of
+from .protos import captured, inner_graphs, label_of, opset_of
 
 Array = NDArray[Any]
 
@@ -154,20 +154,8 @@ def wrapped(proto: onnx.NodeProto, position: int) -> OnnxNode:
         tuple(proto.output),
         {item.name: _plain(item) for item in proto.attribute},
         proto,
-        tuple(name for graph in inner_graphs(proto) for name in _captured(graph)),
+        tuple(name for graph in inner_graphs(proto) for name in captured(graph)),
     )
-
-
-def _captured(graph: onnx.GraphProto) -> list[str]:
-    """What a graph within a node reads from outside."""
-    own = {value.name for value in (*graph.input, *graph.initializer)}
-    own |= {name for node in graph.node for name in node.output}
-    read = [name for node in graph.node for name in node.input if name]
-    read += [
-        name for node in graph.node for inner in inner_graphs(node) for name in _captured(inner)
-    ]
-    read += [value.name for value in graph.output]
-    return [name for name in dict.fromkeys(read) if name not in own]
 
 
 def _plain(item: onnx.AttributeProto) -> Any:

@@ -6,18 +6,19 @@ that they have in the graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnx.checker
 import onnx.helper
-import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
+from .builder import GraphBuilder
 from .layout import Order
+from .protos import make_model, value_info
 from .write_kinds import WRITERS
 
 Array = NDArray[Any]
@@ -50,30 +51,21 @@ def write_onnx(
         if node.kind != "input":
             writer.write(node)
     outputs = _outputs(writer, graph, output_layout or input_layout)
-    proto = onnx.helper.make_graph(writer.nodes, graph.name, inputs, outputs, writer.initializers)
-    imports = [onnx.helper.make_opsetid("", opset)]
-    model = onnx.helper.make_model(
-        proto,
-        opset_imports=imports,
-        ir_version=onnx.helper.find_min_ir_version_for(imports),
-        producer_name="sanitize",
-    )
+    proto = writer.finished(graph.name, inputs, outputs)
+    model = make_model(proto, {"": opset}, producer_name="sanitize")
     onnx.checker.check_model(model)
     return model
 
 
-class Writer:
+class Writer(GraphBuilder):
     """ONNX nodes and constants so far, and which ONNX value each of our values is."""
 
     def __init__(self, graph: Graph, opset: int) -> None:
+        super().__init__([*graph.inputs, *graph.outputs])
         self.graph = graph
         self.opset = opset
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
         self.values: dict[str, str] = {}
-        self._stored: dict[tuple[Any, ...], str] = {}
         self._arrays: list[Array] = []  # keeps them alive, so that ids stay theirs
-        self._names = {*graph.inputs, *graph.outputs}
         self.label = graph.name
 
     def write(self, node: Node) -> None:
@@ -85,53 +77,27 @@ class Writer:
         for index, value in enumerate(made):
             self.values[node.name if index == 0 else f"{node.name}:{index}"] = value
 
-    def unique(self, wish: str) -> str:
-        """A name for a value or constant that is not taken."""
-        name, count = wish, 0
-        while name in self._names:
-            count += 1
-            name = f"{wish}_{count}"
-        self._names.add(name)
-        return name
-
     def emit(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add an ONNX node with one output; the output."""
-        given = {key: value for key, value in attributes.items() if value is not None}
         # Its output is called like our node, or the like where that makes several.
         output = self.unique(self.label if op != "Transpose" else f"{self.label}/transpose")
-        self.nodes.append(onnx.helper.make_node(op, list(inputs), [output], name=output, **given))
+        self.add_node(op, inputs, [output], output, **attributes)
         return output
-
-    def add_node(self, proto: onnx.NodeProto) -> None:
-        """Add a node that is complete."""
-        self.nodes.append(proto)
 
     def number(self, value: float) -> str:
         """A float constant without axes."""
-        return self._store(("number", value), lambda: np.float32(value), "number")
+        return self.add_constant(np.float32(value), "number", ("number", value))
 
     def numbers(self, values: Sequence[int]) -> str:
         """A constant list of integers."""
-        key = ("numbers", *values)
-        return self._store(key, lambda: np.asarray(values, np.int64), "numbers")
+        name = f"{self.label}/numbers"
+        return self.add_constant(np.asarray(values, np.int64), name, ("numbers", *values))
 
     def weight(self, array: Array, key: str, arranged: Array | None = None) -> str:
         """A float constant: ``array``, stored as ``arranged``; once for all that share it."""
         self._arrays.append(array)
-        stored = array if arranged is None else arranged
-        form = (id(array), stored.shape)
-        return self._store(form, lambda: np.ascontiguousarray(stored, np.float32), key)
-
-    def constant(self, array: Array, key: str) -> str:
-        """A constant of any type."""
-        return self._store((object(),), lambda: array, key)
-
-    def _store(self, form: tuple[Any, ...], make: Callable[[], Any], key: str) -> str:
-        if form not in self._stored:
-            name = self.unique(f"{self.label}/{key}" if key != "number" else key)
-            self.initializers.append(onnx.numpy_helper.from_array(np.asarray(make()), name))
-            self._stored[form] = name
-        return self._stored[form]
+        stored = np.ascontiguousarray(array if arranged is None else arranged, np.float32)
+        return self.add_constant(stored, f"{self.label}/{key}", (id(array), stored.shape))
 
     def broadcast(self, array: Array, rank: int, key: str) -> str:
         """A constant that meets a value of ``rank`` unbatched axes, arranged as that is."""
@@ -177,7 +143,7 @@ def _input(writer: Writer, node: Node, layout: Layout) -> onnx.ValueInfoProto:
     if dtype != np.float32:  # numbers are floats in a graph
         value = writer.emit("Cast", value, to=onnx.TensorProto.FLOAT)
     writer.values[node.name] = value
-    return _info(node.name, shape, dtype)
+    return value_info(node.name, dtype, ["n", *shape])
 
 
 def _outputs(writer: Writer, graph: Graph, layout: Layout) -> list[onnx.ValueInfoProto]:
@@ -192,11 +158,6 @@ def _outputs(writer: Writer, graph: Graph, layout: Layout) -> list[onnx.ValueInf
         elif rank == 3:
             shape = tuple(shape[axis] for axis in natural_axes(rank))
         name = writer.unique(value) if value in graph.inputs else value
-        writer.add_node(onnx.helper.make_node("Identity", [result], [name], name=name))
-        infos.append(_info(name, shape))
+        writer.add_node("Identity", [result], [name], name)
+        infos.append(value_info(name, np.float32, ["n", *shape]))
     return infos
-
-
-def _info(name: str, shape: Sequence[int | None], dtype: Any = np.float32) -> Any:
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return onnx.helper.make_tensor_value_info(name, kind, ["n", *shape])

@@ -148,7 +148,7 @@ def upsample(w: Writer, node: Node, inputs: Sequence[str]) -> str:
         "Resize",
         inputs[0],
         "",
-        w.constant(scales, "scales"),
+        w.add_constant(scales, f"{w.label}/scales"),
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",

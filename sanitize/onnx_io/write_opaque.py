@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..onnx_errors import OnnxError
 from .fold import reference_evaluator
 from .layout import Order
 from .opaque import OperatorCall
-from .source import inner_graphs, opset_of
+from .protos import inner_graphs, opset_of, rename_in_node, value_info
 
 if TYPE_CHECKING:
     from .write import Writer
@@ -43,7 +43,8 @@ def opaque(w: Writer, node: Node, inputs: Sequence[str]) -> list[str]:
             value = w.emit("Cast", value, to=kind)
         names[name] = value
     for tensor in model.graph.initializer:
-        names[tensor.name] = w.constant(onnx.numpy_helper.to_array(tensor), "constant")
+        array = onnx.numpy_helper.to_array(tensor)
+        names[tensor.name] = w.add_constant(array, f"{w.label}/constant")
     for proto in model.graph.node:
         for name in proto.output:
             names.setdefault(name, w.unique(f"{node.name}/output"))
@@ -51,27 +52,13 @@ def opaque(w: Writer, node: Node, inputs: Sequence[str]) -> list[str]:
         copy = onnx.NodeProto()
         copy.CopyFrom(proto)
         copy.name = w.unique(node.name)
-        _rename(copy, names)
-        w.add_node(copy)
+        rename_in_node(copy, names)
+        w.nodes.append(copy)
     made = []
     for info, order in zip(model.graph.output, orders, strict=True):
         cast = w.emit("Cast", names[info.name], to=onnx.TensorProto.FLOAT)
         made.append(w.reordered(cast, tuple(range(len(order))), _turned(order)))
     return made
-
-
-def _rename(proto: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    """Give what a node reads and makes its names, also where graphs within it read it."""
-    proto.input[:] = [names.get(name, name) for name in proto.input]
-    proto.output[:] = [names.get(name, name) for name in proto.output]
-    for graph in inner_graphs(proto):
-        own = {value.name for value in (*graph.input, *graph.initializer)}
-        own |= {name for part in graph.node for name in part.output}
-        outside = {name: new for name, new in names.items() if name not in own}
-        for part in graph.node:
-            _rename(part, outside)
-        for value in graph.output:
-            value.name = outside.get(value.name, value.name)
 
 
 def _at_opset(w: Writer, node: Node, model: onnx.ModelProto, given: Given) -> onnx.ModelProto:
@@ -88,9 +75,8 @@ def _at_opset(w: Writer, node: Node, model: onnx.ModelProto, given: Given) -> on
     del typed.graph.input[:]
     for ours, (name, dtype, order) in zip(node.inputs, given, strict=True):
         sizes: list[Any] = ["n", *w.shape(ours)]
-        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         shape = [sizes[axis] for axis in _inverse(order)]
-        typed.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+        typed.graph.input.append(value_info(name, dtype, shape))
     try:
         converted = onnx.version_converter.convert_version(typed, w.opset)
         problem = "" if _agree(model, converted, typed) else "the outcome is another function"

@@ -7,7 +7,7 @@ others are stored as they are described. The batch dimension comes first and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.helper
-import onnx.numpy_helper
+
+from sanitize.onnx_io.builder import GraphBuilder
+from sanitize.onnx_io.protos import value_info
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -57,15 +59,11 @@ class Tensor(NamedTuple):
         return TO_MAP.index(axis) if self.is_map else axis
 
 
-class GraphBuilder:
+class LayerBuilder(GraphBuilder):
     """Collects nodes and constants; ``scope`` names the layer that they belong to."""
 
-    def __init__(self, reserved: Sequence[str] = ()) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self.infos: list[onnx.ValueInfoProto] = []
-        self._names = set(reserved)
-        self._constants: dict[tuple[str, Shape, bytes], str] = {}
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        super().__init__(taken)
         self._scope = ""
         self._start = 0
 
@@ -76,39 +74,23 @@ class GraphBuilder:
         yield
         self._scope = ""
 
-    def unique(self, name: str) -> str:
-        """The name, or one like it that is still free."""
-        found, count = name, 1
-        while found in self._names:
-            count += 1
-            found = f"{name}_{count}"
-        self._names.add(found)
-        return found
-
     # -- values ------------------------------------------------------------------------------
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:
         """Name of an initializer; equal ones are written once."""
         array = np.ascontiguousarray(np.asarray(values).astype(dtype)).reshape(np.shape(values))
-        key = (array.dtype.name, array.shape, array.tobytes())
-        if key not in self._constants:
-            name = self.unique(f"{self._scope}/constant" if array.size > 1 else f"constant/{array}")
-            self.initializers.append(onnx.numpy_helper.from_array(array, name))
-            self._constants[key] = name
-        return self._constants[key]
+        name = f"{self._scope}/constant" if array.size > 1 else f"constant/{array}"
+        return self.add_constant(array, name, (array.dtype.name, array.shape, array.tobytes()))
 
     def initializer(self, name: str, values: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Full name of an array that has a name within its layer."""
         array = np.ascontiguousarray(np.asarray(values).astype(dtype))
-        found = self.unique(f"{self._scope}/{name}")
-        self.initializers.append(onnx.numpy_helper.from_array(array, found))
-        return found
+        return self.add_constant(array, f"{self._scope}/{name}")
 
     def node(self, op: str, inputs: Sequence[str], domain: str = "", **attributes: Any) -> str:
         """Adds a node of one output and returns the name of that."""
         name = self.unique(f"{self._scope}/{op}")
-        made = onnx.helper.make_node(op, inputs, [name], name=name, domain=domain, **attributes)
-        self.nodes.append(made)
+        self.add_node(op, inputs, [name], name, domain=domain, **attributes)
         return name
 
     def named(self, tensor: Tensor, name: str) -> Tensor:
@@ -124,7 +106,7 @@ class GraphBuilder:
 
     def describe(self, tensor: Tensor) -> None:
         """Lists type and shape of a value for whoever reads the file."""
-        self.infos.append(value_info(tensor.name, tensor.dtype, tensor.stored))
+        self.infos.append(value_info(tensor.name, tensor.dtype, (BATCH, *tensor.stored)))
 
     # -- operators that every layer uses ------------------------------------------------------
 
@@ -170,9 +152,3 @@ def stored_values(values: npt.ArrayLike, x: Tensor) -> Array:
         return array
     wide = array.reshape((1,) * (3 - array.ndim) + array.shape)
     return np.ascontiguousarray(wide.transpose(TO_MAP))
-
-
-def value_info(name: str, dtype: npt.DTypeLike, stored: Sequence[int]) -> onnx.ValueInfoProto:
-    """Type and shape of a value, its batch dimension free."""
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return onnx.helper.make_tensor_value_info(name, kind, [BATCH, *stored])
