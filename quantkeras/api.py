@@ -7,6 +7,7 @@ from sanitize import sanitize
 from .analysis import coverage, plot_graph
 from .calibration import calibrate
 from .conversion import convert, convert_parts, verify
+from .layers import resized
 from .model_io import load_model, save_model
 from .provenance import params_of
 from .qat import set_ranges
@@ -21,6 +22,7 @@ __all__ = [
     "params_of",
     "plot_graph",
     "quantize",
+    "resized",
     "sanitize",
     "save_model",
     "set_ranges",

@@ -29,6 +29,7 @@ from .quantizers import (
     InputQuantizer,
     OutputQuantizer,
 )
+from .resizing import resized
 from .standalone import (
     QuantizedActivation,
     QuantizedAveragePooling2D,
@@ -83,6 +84,7 @@ __all__ = [
     "is_quantized",
     "format_of",
     "program_input",
+    "resized",
     "quantizers_of",
     "unwatched",
 ]

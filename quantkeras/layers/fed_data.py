@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Look = Callable[[Any], None]
+Sizes = dict[str, tuple[int | None, ...]]
+"""Unbatched shapes of inputs, by name."""
 
 
 def named_arrays(x: Any, structure: Any, inputs: Sequence[Any]) -> dict[int, Array]:
@@ -32,6 +34,22 @@ def named_arrays(x: Any, structure: Any, inputs: Sequence[Any]) -> dict[int, Arr
             fitting = _of_shape(array, inputs[position].shape[1:])
             if fitting is not None:
                 found[position] = fitting
+    return found
+
+
+def other_sizes(x: Any, structure: Any, inputs: Sequence[Any]) -> Sizes:
+    """Unbatched shapes of arrays and tensors that differ from an input in sizes alone, by its name:
+    all axes are there, and as many channels.
+    """
+    found = {}
+    for position, value in _by_position(x, structure, inputs):
+        got, wanted = getattr(value, "shape", None), inputs[position].shape
+        if got is None or getattr(got, "rank", 1) is None or len(got) != len(wanted):
+            continue
+        sizes = tuple(got)[1:]
+        differ = any(None not in (a, b) and a != b for a, b in zip(sizes, wanted[1:], strict=True))
+        if len(sizes) > 1 and differ and sizes[-1] == wanted[-1]:
+            found[inputs[position].name] = tuple(int(n) if n else n for n in sizes)
     return found
 
 

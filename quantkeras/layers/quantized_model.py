@@ -6,18 +6,21 @@ comes out of them is worthless: the model tells it, as a program does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
 import numpy as np
 
+from ..errors import InputMismatchWarning, QuantizationError
 from ..runtime import ProgramInput
 from ..runtime.fed import check_fed
-from .fed_data import first_batch, is_read_once, named_arrays, passed_by
+from .fed_data import Sizes, first_batch, is_read_once, named_arrays, other_sizes, passed_by
 from .program_input import program_input
 from .quantizers import PACKAGE, Dequantizer, InputQuantizer
+from .resizing import resized
 
 
 def _functional_class() -> Any:
@@ -36,36 +39,51 @@ class QuantizedModel(_Functional):
     were prepared in another way than the samples: a good deal of them far beyond the range, or all
     within a few of its steps. Calls of the model with arrays, and the methods that take one batch,
     look at the first of these only.
+
+    ``predict`` takes arrays of other sizes than the model was quantized for, too, where its layers
+    do, with a warning; all else raises QuantizationError for them. See :func:`resized`.
     """
 
     _told: frozenset[str] = frozenset()
     """Inputs that were warned of."""
     _watches = True
+    _told_of_sizes = False
     _watches_batches = True
     """Single batches in a loop would notice what looking at each of them takes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if args:
+            self._check_sizes(args[0])
             self._look_at_batch(args[0])
         return super().__call__(*args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self._looks_while_passing(x):
-            self._look_at(first_batch(x))
-            return super().predict(x, *args, **kwargs)
-        seen: list[Any] = []
-        found = super().predict(passed_by(x, seen.append), *args, **kwargs)
-        self._look_at(seen[0] if seen else None)
+        sizes = other_sizes(x, self.input, self.inputs)
+        if not sizes:
+            return self._run_on(x, super().predict, self._looks_while_passing(x), *args, **kwargs)
+        self._tell_of_sizes(sizes)
+        made = resized(self, sizes)
+        made._told = self._told
+        found = made.predict(x, *args, **kwargs)
+        self._told = made._told
         return found
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         # While it is trained, Keras keeps the validation data as it has made them ready.
-        if kwargs.get("_use_cached_eval_dataset") or not self._looks_while_passing(x):
-            self._look_at(first_batch(x))
-            return super().evaluate(x, *args, **kwargs)
+        kept = kwargs.get("_use_cached_eval_dataset", False)
+        passing = not kept and self._looks_while_passing(x)
+        return self._run_on(x, super().evaluate, passing, *args, **kwargs)
+
+    def _run_on(
+        self, x: Any, method: Callable[..., Any], passing: bool, *args: Any, **kwargs: Any
+    ) -> Any:
+        """What a method gives for x, which is looked at; passing: while the method reads it."""
+        if not passing:
+            self._look_at(first_batch(x), stacklevel=5)
+            return method(x, *args, **kwargs)
         seen: list[Any] = []
-        found = super().evaluate(passed_by(x, seen.append), *args, **kwargs)
-        self._look_at(seen[0] if seen else None)
+        found = method(passed_by(x, seen.append), *args, **kwargs)
+        self._look_at(seen[0] if seen else None, stacklevel=5)
         return found
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -88,6 +106,28 @@ class QuantizedModel(_Functional):
         # Replicas of a strategy read a dataset in a way of their own.
         strategy = getattr(self, "distribute_strategy", None)
         return is_read_once(x) and getattr(strategy, "num_replicas_in_sync", 1) == 1
+
+    def _check_sizes(self, x: Any) -> None:
+        sizes = other_sizes(x, self.input, self.inputs)
+        if sizes:
+            raise QuantizationError(
+                f"model {self.name!r} was quantized for {_listed(self._own_sizes(sizes))}, not for "
+                f"{_listed(sizes)}: resized(model, shapes) makes one for these"
+            )
+
+    def _tell_of_sizes(self, sizes: Sizes) -> None:
+        if not self._told_of_sizes:
+            self._told_of_sizes = True
+            warnings.warn(
+                f"model {self.name!r} was quantized for {_listed(self._own_sizes(sizes))}, and is "
+                f"made anew for {_listed(sizes)} each time that such data come. Make it once, with "
+                "resized(model, shapes), for more of them.",
+                InputMismatchWarning,
+                stacklevel=3,
+            )
+
+    def _own_sizes(self, names: Iterable[str]) -> Sizes:
+        return {x.name: tuple(x.shape[1:]) for x in self.inputs if x.name in names}
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
@@ -136,6 +176,10 @@ class QuantizedModel(_Functional):
                 if known and layer.input.name not in self._told:
                     shape = tuple(layer.input.shape[1:])
                     yield positions[id(layer.input)], program_input(layer.input.name, shape, layer)
+
+
+def _listed(sizes: Sizes) -> str:
+    return ", ".join(f"{name!r} of {shape}" for name, shape in sizes.items())
 
 
 def unwatched(model: keras.Model) -> Any:
