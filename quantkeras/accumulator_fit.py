@@ -12,10 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
-from sanitize.keras_io import read_keras
-
 from .conversion.convert import convert_parts
 from .errors import AccumulatorTooWide
 from .layers import (
@@ -26,6 +22,7 @@ from .layers import (
     choose_carriers,
     forget_compiled,
 )
+from .qmodel import QuantizedGraph
 from .runtime.costs import program_costs
 
 FLOAT32_BITS = 25
@@ -50,17 +47,17 @@ class _Excess:
     operands: list[list[Any]]
 
 
-def fit_accumulators(model: keras.Model, buffer_bits: int) -> None:
+def fit_accumulators(reading: QuantizedGraph, buffer_bits: int) -> None:
     """Give up bits above 8 where accumulators of ``buffer_bits`` could overflow.
 
     Raises AccumulatorTooWide, with all layers in question, where that is not enough.
     """
-    layers = [layer for layer in model.layers if isinstance(layer, HardwareLayer)]
+    layers = list(dict.fromkeys(layer for _, layer in reading.hardware()))
     for _ in range(ROUNDS):
         wide = any(x.carrier == "float64" for x in layers if isinstance(x, WeightedLayer))
         if buffer_bits > FLOAT32_BITS and not wide and not _joins_far_apart(layers):
             return  # what float32 carries fits
-        found = list(_excesses(model, buffer_bits))
+        found = list(_excesses(reading, buffer_bits))
         if not found:
             return
         wanted: dict[int, tuple[Any, int]] = {}
@@ -76,7 +73,7 @@ def fit_accumulators(model: keras.Model, buffer_bits: int) -> None:
             if isinstance(layer, WeightedLayer):
                 layer.fit_weights()
         choose_carriers(layers)
-        forget_compiled(model)
+        forget_compiled(reading.model)
     raise AccumulatorTooWide(_refusal(found, buffer_bits))
 
 
@@ -92,29 +89,24 @@ def _joins_far_apart(layers: Iterable[HardwareLayer]) -> bool:
     return False
 
 
-def _excesses(model: keras.Model, buffer_bits: int) -> Iterator[_Excess]:
-    layers = {node.name: node.attrs.get("layer") for node in read_keras(model)}
-    costs = [cost for program in convert_parts(model) for cost in program_costs(program).layers]
+def _excesses(reading: QuantizedGraph, buffer_bits: int) -> Iterator[_Excess]:
+    layers = {node.name: layer for node, layer in reading.hardware()}
+    costs = [cost for program in convert_parts(reading) for cost in program_costs(program).layers]
     for cost in costs:
         layer = layers.get(cost.layer.name)
-        if cost.accumulator_bits > buffer_bits and isinstance(layer, HardwareLayer):
-            yield _Excess(layer, cost.accumulator_bits, _operands(model, layer))
+        if cost.accumulator_bits > buffer_bits and layer is not None:
+            yield _Excess(layer, cost.accumulator_bits, _operands(reading, layer))
 
 
-def _operands(model: keras.Model, layer: HardwareLayer) -> list[list[Any]]:
-    read = [
-        [_quantizer(model, name) for name in source.producers] for source in layer.input_formats
-    ]
+def _operands(reading: QuantizedGraph, layer: HardwareLayer) -> list[list[Any]]:
+    quantizers: dict[str, Any] = {quantizer.name: quantizer for _, quantizer in reading.inputs()}
+    quantizers |= {maker.name: maker.output_quantizer for _, maker in reading.hardware()}
+    read = [[quantizers[name] for name in source.producers] for source in layer.input_formats]
     if isinstance(layer, WeightedLayer):
         return [read[0], [layer.weight_quantizer]]
     if isinstance(layer, QuantizedMultiply):
         return read
     return [[quantizer for group in read for quantizer in group]]  # one grows with the other
-
-
-def _quantizer(model: keras.Model, name: str) -> Any:
-    layer = model.get_layer(name)
-    return layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
 
 
 def _fewer_bits(excess: _Excess, count: int) -> list[tuple[Any, int]]:

@@ -16,9 +16,7 @@ import numpy as np
 
 from sanitize.graph import Graph, Node
 from sanitize.keras_io import write_keras
-from sanitize.keras_io.call import Slot
 from sanitize.keras_io.names import layer_name
-from sanitize.keras_io.opaque import OpaqueCall
 from sanitize.keras_io.own_layers import own_layers
 
 from . import layers as ql
@@ -26,6 +24,7 @@ from .input_scaling import InputMap
 from .numerics.windows import Pool, Window
 from .params import QuantizationParams
 from .plan import AVERAGES, Block, Plan
+from .qmodel import layer_node
 from .spreads import APART, USUAL, input_spread, joined_parts, output_spread
 
 LEAST_TABLE_BITS, MOST_TABLE_BITS = 8, 12
@@ -38,18 +37,6 @@ ELEMENTWISE_LAYERS = {
     "maximum": ql.QuantizedMaximum,
     "minimum": ql.QuantizedMinimum,
 }
-
-
-def layer_node(
-    layer: Any, name: str, inputs: tuple[str, ...], shape: Any, source: tuple[str, ...] = ()
-) -> Node:
-    """A graph node that calls ``layer`` itself (not a copy) on the given values."""
-    slots = [Slot(i) for i in range(len(inputs))]
-    call = OpaqueCall(
-        layer, (slots if len(slots) > 1 else slots[0],), {}, ("float32",) * len(slots)
-    )
-    attrs = {"layer": layer, "call": call, "shapes": (tuple(shape),), "fresh": True}
-    return Node(name, "opaque", inputs, attrs, {}, tuple(shape), source)
 
 
 def build_model(

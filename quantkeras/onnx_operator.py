@@ -149,6 +149,13 @@ def type_name(layer: Any) -> str:
     return layer.operator if isinstance(layer, OnnxOperatorLayer) else type(layer).__name__
 
 
+def kind_of(node: Node) -> str:
+    """The kind of a node; of an activation its function, of an opaque node its type."""
+    if node.kind == "opaque":
+        return type_name(node.attrs["layer"])
+    return str(node.attrs.get("function", node.kind))
+
+
 def with_operator_layers(graph: Graph) -> Graph:
     """An imported graph whose ONNX operators are layers, which a Keras model can hold."""
     nodes = [_with_layer(node) if node.kind == "opaque" else node for node in graph]

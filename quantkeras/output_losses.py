@@ -13,12 +13,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from sanitize.graph import Graph, Node, producer_of
-from sanitize.keras_io import read_keras
 from sanitize.semantics import run_node
 
 from .calibration.batches import Batch
@@ -26,6 +24,7 @@ from .calibration.ports import input_names
 from .errors import QuantizationLossWarning
 from .layers import Dequantizer, HardwareLayer, InputQuantizer
 from .params import QuantizationParams
+from .qmodel import QuantizedGraph, layer_of, rounding_layer
 
 LEAST_DB = 20.0
 """Signal to quantization noise below which an output is worth a warning: an error of a tenth."""
@@ -75,13 +74,13 @@ def is_watched(qparams: QuantizationParams) -> bool:
 
 
 def warn_of_losses(
-    model: keras.Model, batches: Sequence[Batch], stacklevel: int = 2, advice: str = ADVICE
+    reading: QuantizedGraph, batches: Sequence[Batch], stacklevel: int = 2, advice: str = ADVICE
 ) -> None:
     """One warning about all outputs whose signal was lost on the first samples of the batches."""
-    graph = read_keras(model)
     fed = _few_samples(batches)
-    samples = dict(zip(graph.inputs, (fed[name] for name in input_names(model)), strict=True))
-    losses = _losses(graph, samples)
+    names = zip(reading.graph.inputs, input_names(reading.model), strict=True)
+    samples = {name: fed[asked] for name, asked in names}
+    losses = _losses(reading, samples)
     if not losses:
         return
     count = len(next(iter(samples.values())))
@@ -109,10 +108,10 @@ def _few_samples(batches: Sequence[Batch]) -> Batch:
     return {name: np.concatenate([b[name] for b in batches])[:rows] for name in names}
 
 
-def _losses(graph: Graph, samples: Batch) -> list[_Loss]:
+def _losses(reading: QuantizedGraph, samples: Batch) -> list[_Loss]:
     """Of each Dequantizer, which floats read or which makes an output."""
-    ends = [node.name for node in graph if isinstance(node.attrs.get("layer"), Dequantizer)]
-    layers = {node.name for node in graph if _rounds(node)}
+    graph, ends = reading.graph, [node.name for node, _ in reading.dequantizers()]
+    layers = {node.name for node in graph if rounding_layer(node)}
     wanted, found = _values(graph, ends, samples, set()), _values(graph, ends, samples, layers)
     losses = []
     for end in ends:
@@ -124,7 +123,7 @@ def _losses(graph: Graph, samples: Batch) -> list[_Loss]:
 
 def _located(graph: Graph, end: str, samples: Batch, wanted: np.ndarray, decibels: float) -> _Loss:
     """Where an output loses most: on and on into the half of the layers in which more is lost."""
-    layers = [node for node in _needed(graph, [end]) if _rounds(node)]
+    layers = [node for node in _needed(graph, [end]) if rounding_layer(node)]
     first, last, before, behind = 0, len(layers), CLEAN_DB, decibels
     while last - first > 1:
         middle = (first + last) // 2
@@ -171,16 +170,12 @@ def _needed(graph: Graph, ends: Sequence[str]) -> list[Node]:
     return [node for node in graph if node.name in names]
 
 
-def _rounds(node: Node) -> bool:
-    return isinstance(node.attrs.get("layer"), HardwareLayer | InputQuantizer)
-
-
 def _results(node: Node, xs: list[Any], rounded: bool) -> list[Any]:
     """What a node makes of its inputs, in the float network or in the quantized one."""
-    layer: Any = node.attrs.get("layer")
-    if isinstance(layer, Dequantizer):
+    if layer_of(node, Dequantizer):
         return xs
-    if _rounds(node):
+    layer = rounding_layer(node)
+    if layer is not None:
         call = layer.call if rounded else layer.float_call
         return [call(xs if len(xs) > 1 else xs[0])]  # a tensor brings its steps along
     return list(run_node(node, [ops.convert_to_numpy(x) for x in xs]))
@@ -207,7 +202,7 @@ def _sentence(loss: _Loss) -> str:
 
 def _told(node: Node) -> str:
     """The name of a layer; of a quantizer of an input, that of the input."""
-    layer: Any = node.attrs.get("layer")
-    if isinstance(layer, InputQuantizer):
+    if layer_of(node, InputQuantizer):
         return producer_of(node.inputs[0])
-    return str(node.name if layer is None else layer.name)
+    layer = layer_of(node, HardwareLayer)
+    return node.name if layer is None else str(layer.name)

@@ -28,6 +28,7 @@ from .params import LayerOverride, QuantizationParams, chosen_params
 from .plan import Plan
 from .planning import make_plan, stays_float
 from .provenance import add_hint, attach, chosen_observers, quantized_name, trace
+from .qmodel import QuantizedGraph
 from .training_traits import UNTRAINED, looks_untrained, take_over
 from .vanished_weights import warn_of_vanished_weights
 
@@ -114,6 +115,7 @@ def quantize(
         plan = make_plan(graph, qparams) if maps else plan
     plan = _plan_for_inputs(plan, qparams, dtypes)
     quantized = build_model(plan, qparams, dtypes, maps)
+    reading = QuantizedGraph.of(quantized)
     observers = chosen_observers(plan, qparams)
     if isinstance(observer, str):
         qparams, observers = replace(qparams, observer=observer), {}
@@ -134,18 +136,18 @@ def quantize(
     if samples is not None:
         warn_of_prepared(network.graph, stream.peek(ROWS, BYTES))
     watched = stream.peek(ROWS, BYTES) if samples is not None and is_watched(qparams) else []
-    calibrate_on(quantized, stream, observer, fresh=True, fill=samples is not None)
-    fit_accumulators(quantized, qparams.buffer_bits)
+    calibrate_on(reading, stream, observer, fresh=True, fill=samples is not None)
+    fit_accumulators(reading, qparams.buffer_bits)
     warn_of_vanished_weights(quantized)
     if watched:
-        warn_of_losses(quantized, watched)
+        warn_of_losses(reading, watched)
     if verbose:
-        coverage(quantized).show()
+        coverage(reading).show()
     if is_onnx(model) if as_onnx is None else as_onnx:
         from .export.whole_model import export_whole
 
         form = as_onnx if isinstance(as_onnx, str) else "integer"
-        return export_whole(quantized, form, network.onnx)
+        return export_whole(reading, form, network.onnx)
     return quantized
 
 

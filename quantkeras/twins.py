@@ -16,8 +16,8 @@ import numpy.typing as npt
 from sanitize.graph import Graph, Node
 from sanitize.keras_io import write_keras
 
-from .build import layer_node
-from .layers import Dequantizer, HardwareLayer, InputQuantizer, unwatched
+from .layers import Dequantizer, unwatched
+from .qmodel import layer_node, layer_of, rounding_layer
 
 Computation = Callable[[Any], Any]
 
@@ -70,10 +70,10 @@ def view(
     twins: dict[int, list[LayerTwin]] = {}
     nodes = []
     for node in graph:
-        layer = node.attrs.get("layer")
-        if isinstance(layer, Dequantizer):
+        layer = rounding_layer(node)
+        if layer_of(node, Dequantizer):
             nodes.append(node.with_(kind="identity", attrs={}, weights={}))
-        elif isinstance(layer, HardwareLayer | InputQuantizer):
+        elif layer is not None:
             if id(layer) not in twins:
                 found = compute(layer)
                 stages = found if isinstance(found, tuple) else (found,)

@@ -10,16 +10,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sanitize.keras_io import read_keras
 from sanitize.log import Log, shortened
 
 from ..conversion import convert_parts
 from ..errors import ModelFileError, QuantizationError
 from ..file_writing import write_text
-from ..layers import check_quantized
 from ..params import QuantizationParams
 from ..plan import Plan
 from ..provenance import INPUT, Provenance, layer_types, provenance_of, trace
+from ..qmodel import QuantizedGraph
 from ..runtime import Program
 from ..runtime.costs import program_costs
 from ..text_tables import plain_table, print_table
@@ -201,25 +200,25 @@ class Coverage:
 def coverage(model: Any, program: Program | None = None, accumulators: bool = True) -> Coverage:
     """What became of each layer of the model that was quantized to ``model``.
 
-    It works on loaded models as well. accumulators: say how many bits they need, which takes the
-    programs of its parts; it is converted for that unless ``program`` gives the one it has. Raises
-    QuantizationError for a model without quantized layers.
+    It works on loaded models as well, and on readings of models. accumulators: say how many bits
+    they need, which takes the programs of its parts; it is converted for that unless ``program``
+    gives the one it has. Raises QuantizationError for a model without quantized layers.
     """
-    check_quantized(model)
+    reading = QuantizedGraph.of(model)
     notes: tuple[str, ...] = ()
     bits: dict[str, int] = {}
     if accumulators:
         try:
-            programs = convert_parts(model) if program is None else [program]
+            programs = convert_parts(reading) if program is None else [program]
             costs = [cost for part in programs for cost in program_costs(part).layers]
             bits = {cost.layer.name: cost.accumulator_bits for cost in costs}
         except QuantizationError as error:
             notes = (f"widths of accumulators are not known: {error}",)
     parts: dict[str, Part] = {}
-    for node_part in parts_of_graph(read_keras(model), bits).values():
+    for node_part in parts_of_graph(reading.graph, bits).values():
         parts[node_part.name] = _widest(parts.get(node_part.name), node_part)
-    found = provenance_of(model)
-    return replace(_assembled(model.name, found, parts), notes=notes, params=found.params)
+    found = provenance_of(reading.model)
+    return replace(_assembled(reading.model.name, found, parts), notes=notes, params=found.params)
 
 
 def planned_coverage(model: Any, plan: Plan, log: Log) -> Coverage:

@@ -10,9 +10,10 @@ from sanitize.graph import Graph, Node, producer_of
 
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer
 from ..moving import MOVEMENTS
-from ..onnx_operator import type_name
+from ..onnx_operator import kind_of
 from ..plan import WEIGHTED, Plan
 from ..provenance import quantized_name
+from ..qmodel import layer_of
 from ..runtime.summary import describe
 
 State = Literal["input", "integer", "float", "boundary"]
@@ -59,11 +60,11 @@ def parts_of_graph(graph: Graph, accumulators: Mapping[str, int] | None = None) 
 
 def _part(node: Node, before: list[Part], accumulator: int | None) -> Part:
     """before: the parts that the node reads."""
-    layer = node.attrs.get("layer")
-    if isinstance(layer, InputQuantizer):
-        fed = layer.output_format(node.shape)
-        return Part(layer.name, "input", "input", output=str(fed.numpy()))
-    if isinstance(layer, HardwareLayer):
+    quantizer, layer = layer_of(node, InputQuantizer), layer_of(node, HardwareLayer)
+    if quantizer is not None:
+        fed = quantizer.output_format(node.shape)
+        return Part(quantizer.name, "input", "input", output=str(fed.numpy()))
+    if layer is not None:
         steps = describe(layer.spec)
         if layer.function is not None:
             steps += f"+{layer.function.name}"
@@ -77,21 +78,15 @@ def _part(node: Node, before: list[Part], accumulator: int | None) -> Part:
             accumulator,
         )
     name = node.source[0] if node.source else node.name
-    if isinstance(layer, Dequantizer):
-        return Part(layer.name, "boundary", "dequantizer", output=FLOAT)
+    dequantizer = layer_of(node, Dequantizer)
+    if dequantizer is not None:
+        return Part(dequantizer.name, "boundary", "dequantizer", output=FLOAT)
     integer = bool(before) and all(part.state in ("input", "integer") for part in before)
     if node.kind == "input":
         return Part(name, "input", "input", output=FLOAT)
     if node.kind in MOVEMENTS and integer and before[0].output != FLOAT:
         return Part(name, "integer", node.kind, output=before[0].output)
     return Part(name, "float", kind_of(node), output=FLOAT)
-
-
-def kind_of(node: Node) -> str:
-    """The kind of a node; of an activation its function, of an opaque node its type."""
-    if node.kind == "opaque":
-        return type_name(node.attrs["layer"])
-    return str(node.attrs.get("function", node.kind))
 
 
 def parts_of_plan(plan: Plan) -> dict[str, Part]:

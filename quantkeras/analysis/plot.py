@@ -17,8 +17,10 @@ from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
 from ..file_writing import replacing, write_text
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer
-from .parts import Part, kind_of, parts_of_graph
+from ..layers import Dequantizer
+from ..onnx_operator import kind_of
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from .parts import Part, parts_of_graph
 
 TEXT_SUFFIXES = (".dot", ".gv")
 PICTURE_SUFFIXES = (".svg", ".png", ".pdf")
@@ -45,7 +47,7 @@ def plot_graph(
     titles: Sequence[str] | None = None,
     direction: str = "TB",
 ) -> None:
-    """Draw a model or a sanitized Graph to a file.
+    """Draw a model, the reading of one or a sanitized Graph to a file.
 
     path: .dot or .gv for the text, else .svg, .png or .pdf. before: another model or Graph, drawn
     at its left. titles: of before, if it is given, and of the model; their names by default.
@@ -96,8 +98,7 @@ def dot_text(graphs: Sequence[tuple[str, Graph]], direction: str = "TB") -> str:
 def _graph_lines(graph: Graph, index: int) -> list[str]:
     """Nodes, then edges. index: of the graph in the drawing, which keeps the names apart."""
     parts = parts_of_graph(graph)
-    kinds = (HardwareLayer, InputQuantizer, Dequantizer)
-    quantized = any(isinstance(node.attrs.get("layer"), kinds) for node in graph)
+    quantized = any(rounding_layer(node) or layer_of(node, Dequantizer) for node in graph)
     names = {node.name: f"g{index}n{number}" for number, node in enumerate(graph)}
     lines = []
     for node in graph:
@@ -135,6 +136,8 @@ def _quoted(text: str) -> str:
 
 
 def _graph(model: Any) -> Graph:
+    if isinstance(model, QuantizedGraph):
+        return model.graph
     return model if isinstance(model, Graph) else read_keras(model)
 
 

@@ -14,8 +14,8 @@ from sanitize.graph import Graph
 
 from ..borders import find_borders, layer_padding
 from ..errors import InputMismatchWarning
-from ..layers import InputQuantizer
 from ..params import QuantizationParams
+from ..qmodel import QuantizedGraph
 from .batches import Batch
 
 NEXT_TO_NOTHING = 1 / 32
@@ -33,17 +33,17 @@ def decided_kind(params: QuantizationParams, dtype: DType | None) -> str:
     return "int8" if dtype == np.int8 else "float32"
 
 
-def take_kinds(graph: Graph, params: QuantizationParams, dtypes: Mapping[str, DType]) -> None:
+def take_kinds(
+    reading: QuantizedGraph, params: QuantizationParams, dtypes: Mapping[str, DType]
+) -> None:
     """Let float inputs of a quantized model take integers where its first samples are integers.
 
-    graph: of the model, whose ranges were not calibrated with samples before. dtypes: of the
-    samples, by input. An input stays float where layers put values around it that are none of its
-    integers.
+    Its ranges were not calibrated with samples before. dtypes: of the samples, by input. An input
+    stays float where layers put values around it that are none of its integers.
     """
-    borders = find_borders(graph, layer_padding)
-    for node in graph:
-        layer = node.attrs.get("layer")
-        if not isinstance(layer, InputQuantizer) or node.inputs[0] not in dtypes:
+    borders = find_borders(reading.graph, layer_padding)
+    for node, layer in reading.inputs():
+        if node.inputs[0] not in dtypes:
             continue
         kind = decided_kind(params, dtypes[node.inputs[0]])
         if layer.integer_input or kind == "float32":

@@ -11,10 +11,8 @@ from typing import Any
 
 import keras
 
-from sanitize.graph import Graph
-from sanitize.keras_io import read_keras
-
 from ..layers import HardwareLayer, InputQuantizer, OutputQuantizer
+from ..qmodel import QuantizedGraph, layer_of
 from ..twins import before_function, view
 
 
@@ -26,14 +24,14 @@ class QuantizedValue:
     quantizer: OutputQuantizer
 
 
-def quantized_values(graph: Graph) -> dict[str, QuantizedValue]:
+def quantized_values(reading: QuantizedGraph) -> dict[str, QuantizedValue]:
     """Values of a quantized model's graph, and of its float view, that quantizers round."""
     found = {}
-    for node in graph:
-        layer = node.attrs.get("layer")
-        if isinstance(layer, InputQuantizer) and not layer.integer_input:
-            found[node.name] = QuantizedValue(layer, layer)
-        if isinstance(layer, HardwareLayer):
+    for node in reading.graph:
+        quantizer, layer = layer_of(node, InputQuantizer), layer_of(node, HardwareLayer)
+        if quantizer is not None and not quantizer.integer_input:
+            found[node.name] = QuantizedValue(quantizer, quantizer)
+        if layer is not None:
             if layer.table_quantizer is not None:
                 name = before_function(node.name)
                 found[name] = QuantizedValue(layer, layer.table_quantizer)
@@ -42,11 +40,10 @@ def quantized_values(graph: Graph) -> dict[str, QuantizedValue]:
     return found
 
 
-def float_view(model: keras.Model, values: list[str] | None = None) -> keras.Model:
+def float_view(model: Any, values: list[str] | None = None) -> keras.Model:
     """A model from the inputs of a quantized model to the float meaning of ``values``.
 
-    values: names in the graph of the model (see :func:`sanitize.keras_io.read_keras`); default:
-    the model's own outputs.
+    model: the model or its reading. values: names in its graph; default: the model's own outputs.
     """
 
     def compute(layer: Any) -> Any:
@@ -54,4 +51,4 @@ def float_view(model: keras.Model, values: list[str] | None = None) -> keras.Mod
             return layer.float_core, layer.float_function
         return layer.float_call
 
-    return view(read_keras(model), compute, values)
+    return view(QuantizedGraph.of(model).graph, compute, values)

@@ -11,15 +11,12 @@ import keras
 import numpy as np
 
 from sanitize.graph import Graph
-from sanitize.keras_io import read_keras
 
 from ..accumulator_fit import fit_accumulators
 from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
 from ..layers import (
     InputQuantizer,
-    WeightedLayer,
-    check_quantized,
     choose_carriers,
     forget_compiled,
 )
@@ -29,6 +26,7 @@ from ..output_losses import BYTES, ROWS, is_watched, warn_of_losses
 from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 from ..runtime.fed import check_fed
 from ..twins import compiled_step, run_batch
 from .entrance import take_kinds
@@ -58,7 +56,7 @@ ANOTHER_SCALE = 16.0
 
 
 def calibrate(
-    model: keras.Model,
+    model: Any,
     samples: Any = None,
     observer: ObserverKind | Mapping[str, ObserverKind] | None = None,
     num_samples: int | None = 1024,
@@ -67,6 +65,7 @@ def calibrate(
 ) -> keras.Model:
     """Set every range of a quantized model from samples; changes the model and returns it.
 
+    model: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
     samples: array, list or dict of arrays (several inputs), path of an .npz file, tf.data.Dataset,
     keras PyDataset or generator; None draws random ones, with a warning. Batches are streamed, and
     the memory does not grow with their number. observer: kind of observer for all layers and float
@@ -86,29 +85,29 @@ def calibrate(
     (AccumulatorTooWide) that 8 bits are too many for, and for fractions that rounding to the
     integers of an integer input leaves next to nothing of.
     """
-    check_quantized(model, "calibrate")
+    reading = QuantizedGraph.of(model, "calibrate")
+    model = reading.model
     stream = open_samples(model, samples, num_samples, batch_size, epochs)
     made = provenance_of(model)
     first = made.provisional and samples is not None
     if samples is not None and not made.provisional:
-        entries, told = inputs_of(read_keras(model)), set[str]()
+        entries, told = inputs_of(reading), set[str]()
         for batch in stream.peek(LOOKED_AT, BATCH_BUDGET):
             check_fed(entries, batch, told, beyond=ANOTHER_SCALE)
     params = made.params or QuantizationParams()
     if not first:
-        calibrate_on(model, stream, observer)
-        fit_accumulators(model, params.buffer_bits)
+        calibrate_on(reading, stream, observer)
+        fit_accumulators(reading, params.buffer_bits)
         return model
-    graph = read_keras(model)
-    take_kinds(graph, params, stream.dtypes)
+    take_kinds(reading, params, stream.dtypes)
     if not params.per_tensor_activations:
-        take_maps(graph, _mapped_inputs(graph, observer), stream)
+        take_maps(reading.graph, _mapped_inputs(reading.graph, observer), stream)
     watched = stream.peek(ROWS, BYTES) if is_watched(params) else []
-    calibrate_on(model, stream, observer, fresh=True)
-    fit_accumulators(model, params.buffer_bits)
+    calibrate_on(reading, stream, observer, fresh=True)
+    fit_accumulators(reading, params.buffer_bits)
     attach(model, replace(made, provisional=False))
     if watched:
-        warn_of_losses(model, watched, advice=WITH_SAMPLES)
+        warn_of_losses(reading, watched, advice=WITH_SAMPLES)
     return model
 
 
@@ -119,8 +118,8 @@ def _mapped_inputs(
     given = observer if isinstance(observer, Mapping) else {}
     found = []
     for name in graph.inputs:
-        layers = [node.attrs.get("layer") for node in graph.consumers(name)]
-        if len(layers) == 1 and isinstance(layers[0], InputQuantizer):
+        layers = [layer_of(node, InputQuantizer) for node in graph.consumers(name)]
+        if len(layers) == 1 and layers[0] is not None:
             named = isinstance(given.get(layers[0].name, ""), str)
             if named and not layers[0].integer_input and graph[name].shape:
                 found.append(name)
@@ -144,34 +143,30 @@ def open_samples(
 
 
 def calibrate_on(
-    model: keras.Model,
+    reading: QuantizedGraph,
     stream: SampleStream,
     observer: ObserverKind | Mapping[str, ObserverKind] | None = None,
     fresh: bool = False,
     fill: bool = True,
-) -> keras.Model:
+) -> None:
     """:func:`calibrate` on an open stream.
 
     fresh: the model has not run yet, so what is fixed for good is chosen now: float inputs that
     were never negative become unsigned, integer ones stand for values of magnitude 1. fill: let
     values fill their formats, by factors moved between layers; not for random samples.
     """
-    graph = read_keras(model)
-    values = quantized_values(graph)
+    values = quantized_values(reading)
     if fresh:
-        for node in graph:
-            if getattr(node.attrs.get("layer"), "integer_input", False):
-                normalize_integers(graph, node.name)
-    kinds = _observer_kinds(model, values, observer)
-    observers = _observe(model, graph, values, stream, kinds)
-    _set_ranges(graph, values, observers, fresh, fill)
-    for node in graph:
-        layer = node.attrs.get("layer")
-        if isinstance(layer, WeightedLayer):
-            layer.fit_weights()
-    choose_carriers(node.attrs.get("layer") for node in graph)
-    forget_compiled(model)
-    return model
+        for node, quantizer in reading.inputs():
+            if quantizer.integer_input:
+                normalize_integers(reading.graph, node.name)
+    kinds = _observer_kinds(reading.model, values, observer)
+    observers = _observe(reading, values, stream, kinds)
+    _set_ranges(reading.graph, values, observers, fresh, fill)
+    for _, layer in reading.weighted():
+        layer.fit_weights()
+    choose_carriers(rounding_layer(node) for node in reading.graph)
+    forget_compiled(reading.model)
 
 
 def _observer_kinds(
@@ -189,8 +184,7 @@ def _observer_kinds(
 
 
 def _observe(
-    model: keras.Model,
-    graph: Graph,
+    reading: QuantizedGraph,
     values: Mapping[str, QuantizedValue],
     stream: SampleStream,
     kinds: Mapping[str, ObserverKind],
@@ -205,7 +199,7 @@ def _observe(
         for _ in stream:
             pass  # the samples are still checked
         return observers
-    view = float_view(model, list(values))
+    view = float_view(reading, list(values))
     rows = max(
         1,
         BATCH_BUDGET
@@ -213,7 +207,7 @@ def _observe(
             4 * math.prod(fixed_shape(tensor.shape[1:], tensor.name)) for tensor in view.outputs
         ),
     )
-    names = input_names(model)
+    names = input_names(reading.model)
     first = True
     step: Callable[[Sequence[Any]], list[Any]] | None = None
     with progress_bar(stream.total, "calibrating") as advance:

@@ -80,12 +80,11 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     import_keras()
     import keras
 
-    from sanitize.keras_io import read_keras
-
     from ..api import load_model
     from ..calibration.ports import input_names
     from ..conversion.program_inputs import inputs_of
     from ..layers import InputQuantizer
+    from ..qmodel import QuantizedGraph
     from ..twins import run_batch
 
     model = load_model(path)
@@ -93,7 +92,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     names = input_names(model)
 
     quantized = any(isinstance(layer, InputQuantizer) for layer in model.layers)
-    entries = inputs_of(read_keras(model)) if quantized else []
+    entries = inputs_of(QuantizedGraph.of(model)) if quantized else []
     told: set[str] = set()
 
     def run_model(batch: Batch) -> list[Array]:

@@ -47,20 +47,19 @@ def execute(args: argparse.Namespace) -> int:
 
 def _row(node: Any) -> tuple[str, ...]:
     """The cells for one node of the quantized model's graph."""
-    from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+    from ..layers import WeightedLayer
     from ..onnx_operator import type_name
+    from ..qmodel import layer_of, rounding_layer
 
-    layer = node.attrs.get("layer")
-    text = "-"
-    if isinstance(layer, HardwareLayer | InputQuantizer):
+    text, layer, weighted = "-", rounding_layer(node), layer_of(node, WeightedLayer)
+    if layer is not None:
         found = layer.output_format(node.shape)
         text = "accumulator" if found is None else str(found.numpy())
-    weighted = isinstance(layer, WeightedLayer)
     return (
         node.name,
-        node.kind if layer is None else type_name(layer),
+        type_name(node.attrs["layer"]) if node.kind == "opaque" else node.kind,
         "x".join(map(str, node.shape)) or "-",
         text,
-        str(layer.weight_quantizer.bits) if weighted else "-",
-        f"{math.prod(layer.kernel.shape):,}" if weighted else "-",
+        "-" if weighted is None else str(weighted.weight_quantizer.bits),
+        "-" if weighted is None else f"{math.prod(weighted.kernel.shape):,}",
     )

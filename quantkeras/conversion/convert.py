@@ -8,38 +8,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
-from sanitize.graph import Graph, Node, producer_of
-from sanitize.keras_io import read_keras
+from sanitize.graph import Node, producer_of
 
 from ..errors import QuantizationError
 from ..layers import (
-    Dequantizer,
     HardwareLayer,
     InputQuantizer,
     WeightedLayer,
-    check_quantized,
     program_input,
 )
 from ..movement_steps import moved, movement_steps
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
-from ..onnx_operator import type_name
+from ..onnx_operator import kind_of
 from ..provenance import provenance_of, quantized_name
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .float_ends import warn_of_floats
 from .layer_numbers import as_array, check_finite, layer_params
-from .parts import integer_parts
 from .wide_accumulators import warn_of_wide_accumulators
 
 Array = npt.NDArray[Any]
 
 
-def convert(model: keras.Model, part: int = 0) -> Program:
-    """The integer program of a quantized model, up to its Dequantizers.
+def convert(model: Any, part: int = 0) -> Program:
+    """The integer program of a quantized model, or of its reading, up to its Dequantizers.
 
     What follows a Dequantizer (a final softmax, layers that could not be quantized) stays behind
     and is listed in the program's float tail. A FloatTailWarning names it, unless it is a softmax,
@@ -55,55 +51,46 @@ def convert(model: keras.Model, part: int = 0) -> Program:
     numbers do not fit the hardware layer, and for a part that is not there. Warns
     (AccumulatorWarning) of a model whose accumulators have outgrown buffer_bits in training.
     """
-    graph = _readable(model)
-    program = _part(model, graph, part)
-    warn_of_floats(graph, program, part)
-    warn_of_wide_accumulators(model, program)
+    reading = QuantizedGraph.of(model, "convert")
+    program = integer_program(reading, part)
+    warn_of_floats(reading.graph, program, part)
+    warn_of_wide_accumulators(reading.model, program)
     return program
 
 
-def integer_program(model: keras.Model, part: int = 0) -> Program:
+def integer_program(model: Any, part: int = 0) -> Program:
     """:func:`convert` for those who tell of the float tail themselves, or need none."""
-    return _part(model, _readable(model), part)
-
-
-def _part(model: keras.Model, graph: Graph, part: int) -> Program:
-    parts = integer_parts(graph)
+    reading = QuantizedGraph.of(model, "convert")
+    parts = reading.parts()
     last = max(parts.values())
     if not 0 <= part <= last:
         raise QuantizationError(
-            f"model {model.name!r} has no integer part {part}; the last one is {last}"
+            f"model {reading.model.name!r} has no integer part {part}; the last one is {last}"
         )
-    return _converted(model, graph, parts, part)
+    return _converted(reading, parts, part)
 
 
-def convert_parts(model: keras.Model) -> list[Program]:
+def convert_parts(model: Any) -> list[Program]:
     """The program of each integer part of a quantized model that has layers, in their order.
 
     One program, unless layers are quantized again behind float ones; see :func:`convert`.
     """
-    graph = _readable(model)
-    parts = integer_parts(graph)
-    busy = {parts[n.name] for n in graph if isinstance(n.attrs.get("layer"), HardwareLayer)}
-    return [_converted(model, graph, parts, part) for part in sorted(busy)]
+    reading = QuantizedGraph.of(model, "convert")
+    parts = reading.parts()
+    busy = {parts[node.name] for node, _ in reading.hardware()}
+    return [_converted(reading, parts, part) for part in sorted(busy)]
 
 
-def _readable(model: keras.Model) -> Graph:
-    check_quantized(model, "convert")
-    return read_keras(model)
-
-
-def _converted(model: keras.Model, graph: Graph, parts: dict[str, int], part: int) -> Program:
-    converter = _Converter(graph, parts, part)
-    converter.sources = dict(provenance_of(model).sources)
-    for node in graph:
+def _converted(reading: QuantizedGraph, parts: dict[str, int], part: int) -> Program:
+    converter = _Converter(reading, parts, part)
+    for node in reading.graph:
         converter.add(node)
     return converter.program()
 
 
 class _Converter:
-    def __init__(self, graph: Graph, parts: dict[str, int], part: int) -> None:
-        self.graph = graph
+    def __init__(self, reading: QuantizedGraph, parts: dict[str, int], part: int) -> None:
+        self.graph = reading.graph
         self.parts = parts
         self.part = part
         self.inputs: list[ProgramInput] = []
@@ -112,28 +99,27 @@ class _Converter:
         self.scales: dict[str, Array | None] = {}  # of accumulators
         self.alias: dict[str, str] = {}  # value of the graph -> tensor of the program
         self.tail: list[FloatTail] = []
-        self.sources: dict[str, tuple[str, ...]] = {}  # layers of the user's model
-        layers = [node.attrs.get("layer") for node in graph]
+        self.sources = provenance_of(reading.model).sources  # layers of the user's model
+        self.dequantizers = dict.fromkeys(node.name for node, _ in reading.dequantizers())
         self.reasons = {
             name: reason
-            for layer in layers
-            if isinstance(layer, Dequantizer)
+            for _, layer in reading.dequantizers()
             for name, reason in layer.reasons.items()
         }
 
     def add(self, node: Node) -> None:
-        layer = node.attrs.get("layer")
+        quantizer, layer = layer_of(node, InputQuantizer), layer_of(node, HardwareLayer)
         if node.name not in self.parts:
             if node.kind != "input":
                 self.tail.append(self._left_behind(node))
         elif self.parts[node.name] != self.part:
-            if self.parts[node.name] > self.part and isinstance(layer, HardwareLayer):
+            if self.parts[node.name] > self.part and layer is not None:
                 self.tail.append(self._left_behind(node))
-        elif isinstance(layer, InputQuantizer):
-            self._add_input(node, layer)
-        elif isinstance(layer, HardwareLayer):
+        elif quantizer is not None:
+            self._add_input(node, quantizer)
+        elif layer is not None:
             self._add_layer(node, layer)
-        elif isinstance(layer, Dequantizer):
+        elif node.name in self.dequantizers:
             self._add_dequantizer(node)
         else:
             self._add_movement(node)
@@ -160,7 +146,7 @@ class _Converter:
     def _format_made_by(self, name: str) -> Format:
         """Format of the integers that a node of an earlier part gives."""
         node = self.graph[name]
-        layer = node.attrs.get("layer")
+        layer: Any = rounding_layer(node)
         if layer is not None:
             made: Format = layer.output_format(node.shape).numpy().compact()
             return made
@@ -264,20 +250,16 @@ class _Converter:
         return known
 
     def _left_behind(self, node: Node) -> FloatTail:
-        layer = node.attrs.get("layer")
-        kind = type_name(layer) if layer is not None else node.attrs.get("function", node.kind)
         reason = self.reasons.get(quantized_name(node.name), "it is float in the model")
         if node.name in self.parts:
             reason = f"integer behind float layers: convert(model, part={self.parts[node.name]})"
-        return FloatTail(node.name, kind, reason)
+        return FloatTail(node.name, kind_of(node), reason)
 
     def program(self) -> Program:
         ends: dict[str, None] = {}
         for value in self.graph.outputs:
-            ends.update(dict.fromkeys(_dequantizers_before(self.graph, value)))
-        for node in self.graph:  # what other parts read, through float layers or as it is
-            if isinstance(node.attrs.get("layer"), Dequantizer):
-                ends[node.name] = None
+            ends.update(dict.fromkeys(self._dequantizers_before(value)))
+        ends |= self.dequantizers  # what other parts read, through float layers or as it is
         outputs: dict[str, None] = {}
         for name in ends:
             if self.parts[name] == self.part:
@@ -293,19 +275,17 @@ class _Converter:
         layers, tail = tuple(self.layers), tuple(self.tail)
         return Program(inputs, layers, tuple(outputs), tail, self.graph.name)
 
-
-def _dequantizers_before(graph: Graph, value: str) -> list[str]:
-    """Dequantizers that a value depends on without another between, in order of reading."""
-    found: dict[str, None] = {}
-    waiting, seen = [producer_of(value)], set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        node = graph[name]
-        if isinstance(node.attrs.get("layer"), Dequantizer):
-            found[name] = None
-        else:
-            waiting += [producer_of(v) for v in reversed(node.inputs)]
-    return list(found)
+    def _dequantizers_before(self, value: str) -> list[str]:
+        """Those that a value depends on without another between, in order of reading."""
+        found: dict[str, None] = {}
+        waiting, seen = [producer_of(value)], set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in self.dequantizers:
+                found[name] = None
+            else:
+                waiting += [producer_of(v) for v in reversed(self.graph[name].inputs)]
+        return list(found)

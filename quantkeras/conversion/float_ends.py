@@ -10,6 +10,7 @@ from sanitize.graph import Graph, producer_of
 from ..errors import FloatTailWarning
 from ..final_functions import is_final_function
 from ..layers import HardwareLayer
+from ..qmodel import layer_of
 from ..runtime import FloatTail, Program
 
 LISTED = 5
@@ -37,7 +38,7 @@ def warn_of_floats(graph: Graph, program: Program, part: int) -> None:
         told.append(f"ends in front of what stays float: {_listed(lost)}. It gives what these read")
     if not told:
         return
-    again = any(isinstance(graph[tail.name].attrs.get("layer"), HardwareLayer) for tail in lost)
+    again = any(layer_of(graph[tail.name], HardwareLayer) for tail in lost)
     remedy = "export_onnx(model) exports them with it"
     if again:
         remedy = "convert_parts(model) gives the integers behind them, too"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from sanitize.graph import Graph, producer_of
+from sanitize.graph import producer_of
 
-from ..layers import InputQuantizer, program_input
+from ..layers import program_input
+from ..qmodel import QuantizedGraph
 from ..runtime import ProgramInput
 from .layer_numbers import check_finite
 
 
-def inputs_of(graph: Graph) -> list[ProgramInput]:
-    """What a quantized model is fed, where its graph quantizes it; sizes may be unknown."""
+def inputs_of(reading: QuantizedGraph) -> list[ProgramInput]:
+    """What a quantized model is fed, where it is quantized at once; sizes may be unknown."""
     found = []
-    for node in graph:
-        layer, first = node.attrs.get("layer"), node.inputs[0] if node.inputs else ""
-        if isinstance(layer, InputQuantizer) and graph[producer_of(first)].kind == "input":
+    for node, layer in reading.inputs():
+        if reading.graph[producer_of(node.inputs[0])].kind == "input":
             check_finite(layer)
-            found.append(program_input(first, node.shape, layer))
+            found.append(program_input(node.inputs[0], node.shape, layer))
     return found

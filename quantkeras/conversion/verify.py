@@ -12,22 +12,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
 from sanitize.graph import Graph, Node, producer_of
-from sanitize.keras_io import read_keras
 
 from ..errors import QuantizationError
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer, check_quantized
+from ..layers import Dequantizer, HardwareLayer, InputQuantizer
 from ..numerics.formats import Format
 from ..progress import progress_bar
+from ..qmodel import QuantizedGraph, layer_of
 from ..runtime import Program, ProgramInput, ProgramLayer
 from ..runtime.fed import check_fed
 from ..twins import compiled_step, view
 from .convert import integer_program
-from .parts import integer_parts
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
 from .verify_samples import open_for_both, pieces
 
@@ -35,7 +33,7 @@ Array = npt.NDArray[Any]
 
 
 def verify(
-    qmodel: keras.Model,
+    qmodel: Any,
     program: Program,
     samples: Any = None,
     num_samples: int | None = 256,
@@ -43,6 +41,7 @@ def verify(
 ) -> VerifyReport:
     """Compare a quantized model with its program on the integers of every hardware layer.
 
+    qmodel: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
     samples: as for `calibrate`; None draws random ones that fill the ranges of the inputs, and
     somewhat more. num_samples: at most so many, None for all. batch_size: samples at a time; less
     where the tensors of all layers would take too much memory.
@@ -56,9 +55,9 @@ def verify(
             f"verify takes a quantized model and its Program, not {type(program).__name__}; "
             "make it with convert(model), or read a file with Program.load"
         )
-    check_quantized(qmodel)
-    graph = read_keras(qmodel)
-    expected = integer_program(qmodel, _part_of(graph, program))
+    reading = QuantizedGraph.of(qmodel)
+    graph, qmodel = reading.graph, reading.model
+    expected = integer_program(reading, _part_of(reading, program))
     check_same_structure(qmodel.name, expected, program)
     # A layer of the model that takes two of the program has no value between them.
     known = [name for name in program.shapes if name in graph]
@@ -100,12 +99,12 @@ def verify(
     return VerifyReport(qmodel.name, tuple(rows), done)
 
 
-def _part_of(graph: Graph, program: Program) -> int:
+def _part_of(reading: QuantizedGraph, program: Program) -> int:
     """Which integer part of a model a program was made of, by its inputs."""
-    parts = integer_parts(graph)
+    parts = reading.parts()
     for name in (entry.name for entry in program.inputs):
-        readers = _readers(graph, name)
-        found = [parts[n.name] for n in readers if _is(n, InputQuantizer) and n.name in parts]
+        readers = _readers(reading.graph, name)
+        found = [parts[n.name] for n in readers if layer_of(n, InputQuantizer) and n.name in parts]
         if found:
             return min(found)
     return 0
@@ -259,7 +258,7 @@ def _same_format(a: ProgramInput | ProgramLayer, b: ProgramInput | ProgramLayer)
 
 def _keras_value(graph: Graph, tensor: str) -> str:
     """The value of the model's graph that is this tensor of the program."""
-    quantizers = [n for n in _readers(graph, tensor) if _is(n, InputQuantizer)]
+    quantizers = [n for n in _readers(graph, tensor) if layer_of(n, InputQuantizer)]
     return quantizers[0].name if quantizers else tensor
 
 
@@ -275,15 +274,11 @@ def _predicted(graph: Graph, program: Program) -> dict[int, tuple[str, str]]:
         name = producer_of(value)
         while graph[name].kind == "identity":
             name = producer_of(graph[name].inputs[0])
-        if not _is(graph[name], Dequantizer):
+        if not layer_of(graph[name], Dequantizer):
             continue
         output = name
-        while name not in program.shapes and not _is(graph[name], HardwareLayer):
+        while name not in program.shapes and not layer_of(graph[name], HardwareLayer):
             name = producer_of(graph[name].inputs[0])
         if name in program.shapes:
             found[index] = (output, name)
     return found
-
-
-def _is(node: Any, kind: type) -> bool:
-    return isinstance(node.attrs.get("layer"), kind)

@@ -14,7 +14,7 @@ from sanitize.onnx_io import OnnxError, write_onnx
 from sanitize.onnx_io.protos import rename_values, value_names
 
 from ..errors import QuantizationError
-from ..layers import InputQuantizer
+from ..qmodel import QuantizedGraph
 from .layer_export import with_exported_layers
 from .onnx_options import OnnxOptions
 
@@ -22,18 +22,15 @@ if TYPE_CHECKING:
     import onnx
 
 
-def head_nodes(graph: Graph) -> list[str]:
+def head_nodes(reading: QuantizedGraph) -> list[str]:
     """Names of the float layers that the first InputQuantizers read, in order."""
-    return [node.name for node in _before_integers(graph) if node.kind != "input"]
+    return [node.name for node in _before_integers(reading) if node.kind != "input"]
 
 
-def _before_integers(graph: Graph) -> Graph:
+def _before_integers(reading: QuantizedGraph) -> Graph:
     """The part of the graph that InputQuantizers read, if no integers are in it."""
-    entering = [
-        producer_of(node.inputs[0])
-        for node in graph
-        if isinstance(node.attrs.get("layer"), InputQuantizer)
-    ]
+    graph = reading.graph
+    entering = [producer_of(node.inputs[0]) for node, _ in reading.inputs()]
     found: set[str] = set()
     waiting = list(entering)
     while waiting:
@@ -47,13 +44,15 @@ def _before_integers(graph: Graph) -> Graph:
     return Graph(nodes, inputs, outputs, graph.name)
 
 
-def prepend_head(target: onnx.GraphProto, graph: Graph, options: OnnxOptions, opset: int) -> None:
+def prepend_head(
+    target: onnx.GraphProto, reading: QuantizedGraph, options: OnnxOptions, opset: int
+) -> None:
     """Put the float layers that a model begins with in front of the graph of its program.
 
     Its inputs become those of the model. Raises QuantizationError naming the layer that ONNX has no
     operators for, and for inputs of other types than float32.
     """
-    head = _before_integers(graph)
+    head = _before_integers(reading)
     if not head.outputs:
         return
     if options.input_type != "float32":
@@ -79,7 +78,7 @@ def prepend_head(target: onnx.GraphProto, graph: Graph, options: OnnxOptions, op
     given = [entry for entry in target.input if entry.name not in made]
     present = {entry.name for entry in given}
     fresh = [entry for entry in written.input if entry.name not in present]
-    _replace_inputs(target, [*fresh, *given], graph.inputs)
+    _replace_inputs(target, [*fresh, *given], reading.graph.inputs)
 
 
 def _replace_inputs(

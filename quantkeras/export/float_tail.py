@@ -14,13 +14,12 @@ import numpy as np
 import onnx
 
 from sanitize.graph import Graph, Node, producer_of
-from sanitize.keras_io import read_keras
 from sanitize.onnx_io import OnnxError, write_onnx
 from sanitize.onnx_io.protos import opset_of, rename_values, value_info
 
-from ..conversion.parts import integer_parts
 from ..errors import QuantizationError
 from ..layers import Dequantizer
+from ..qmodel import QuantizedGraph, layer_of
 from ..runtime import Program
 from .float_head import head_nodes
 from .layer_builder import BATCH
@@ -49,14 +48,18 @@ def kept_operators(model: Any) -> list[Any]:
 
 
 def append_tail(
-    graph: onnx.GraphProto, model: Any, program: Program, options: OnnxOptions, opset: int
+    graph: onnx.GraphProto,
+    reading: QuantizedGraph,
+    program: Program,
+    options: OnnxOptions,
+    opset: int,
 ) -> None:
     """Add the float tail of a quantized Keras model to the graph of its program.
 
     The graph has to give its outputs as float32, maps channels first. Its outputs become those of
     the model, in order. Raises QuantizationError naming the layer that ONNX has no operators for.
     """
-    full = tail_graph(read_keras(model), program)
+    full = tail_graph(reading, program)
     tail, choices = without_argmax(full)
     tail = with_exported_layers(tail)
     layout: Literal["nchw", "nhwc"] = "nchw" if options.outputs_first else "nhwc"
@@ -93,20 +96,20 @@ def append_tail(
     graph.value_info.extend(e for e in inside if e.name in made and e.name not in leaving)
 
 
-def tail_graph(graph: Graph, program: Program) -> Graph:
+def tail_graph(reading: QuantizedGraph, program: Program) -> Graph:
     """The float nodes behind the Dequantizers, with the program's outputs as inputs."""
-    parts = integer_parts(graph)
+    graph, parts = reading.graph, reading.parts()
     if max(parts.values(), default=0) > 0:
         raise QuantizationError(
             "the model has integer layers behind float ones; export its parts one by one: "
             "export_onnx(convert(model, part=...))"
         )
-    before = set(head_nodes(graph))
+    before = set(head_nodes(reading))
     entering: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     kept: list[Node] = []
     for node in graph:
-        if isinstance(node.attrs.get("layer"), Dequantizer):
+        if layer_of(node, Dequantizer):
             name = _program_tensor(graph, node, program)
             renamed[node.name] = name
             entering.setdefault(name, _input_node(name, node))

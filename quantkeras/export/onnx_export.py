@@ -18,6 +18,7 @@ from .onnx_options import OnnxOptions
 if TYPE_CHECKING:
     import onnx
 
+    from ..qmodel import QuantizedGraph
     from .encodings import Encoding
 
 FORMATS = ("integer", "qdq", "qoperator", "encodings")
@@ -44,6 +45,7 @@ def export_onnx(
 ) -> onnx.ModelProto:
     """A program, a quantized or a float Keras model as an ONNX model that onnx.checker accepts.
 
+    model: may be the reading of a quantized one, :class:`~quantkeras.qmodel.QuantizedGraph`.
     format, of a program or quantized model:
       "integer" computes every integer of the program exactly, with standard operators;
       "qdq" has float operators between QuantizeLinear and DequantizeLinear;
@@ -83,8 +85,8 @@ def export_onnx(
         from .operator_models import export_float_model
 
         return export_float_model(model, path, options)
-    program = as_program(model)
-    found, encodings = _exported(model, program, format, options)
+    program, reading = _opened(model)
+    found, encodings = _exported(program, reading, format, options)
     text = ""
     if encodings:
         from .encodings import encodings_document
@@ -99,17 +101,19 @@ def export_onnx(
     return found
 
 
-def as_program(model: Any) -> Program:
-    """The program itself, or that of a quantized Keras model."""
+def _opened(model: Any) -> tuple[Program, QuantizedGraph | None]:
+    """The program itself, or that of a quantized Keras model and what the model is read as."""
     if isinstance(model, Program):
-        return model
-    if not hasattr(model, "layers"):
+        return model, None
+    from ..conversion.convert import integer_program
+    from ..qmodel import QuantizedGraph
+
+    if not isinstance(model, QuantizedGraph) and not hasattr(model, "layers"):
         raise QuantizationError(
             f"a {type(model).__name__} cannot be exported; pass a Program or a Keras model"
         )
-    from ..conversion.convert import integer_program
-
-    return integer_program(model)
+    reading = QuantizedGraph.of(model, "convert")
+    return integer_program(reading), reading
 
 
 def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
@@ -166,7 +170,7 @@ def _is_float(model: Any) -> bool:
 
 
 def _exported(
-    model: Any, program: Program, format: str, options: OnnxOptions
+    program: Program, reading: QuantizedGraph | None, format: str, options: OnnxOptions
 ) -> tuple[onnx.ModelProto, tuple[Encoding, ...]]:
     """The model in its form, with its float tail, and the encodings of a float graph."""
     from sanitize.onnx_io.protos import make_model
@@ -174,41 +178,39 @@ def _exported(
     from .onnx_forms import make_form
     from .onnx_metadata import program_metadata
 
-    tail = bool(program.float_tail) and program is not model
+    tail = reading if program.float_tail else None
     inner = replace(options, output_layout="nchw", output_type="float32") if tail else options
     form = make_form(program, format, inner)
     lowest = form.opset
     if tail:
-        from sanitize.keras_io import read_keras
-
         from .float_head import prepend_head
         from .float_tail import append_tail, oldest_opset
 
-        lowest = max(lowest, oldest_opset(model))
-        append_tail(form.graph, model, program, options, options.opset or lowest)
-        prepend_head(form.graph, read_keras(model), options, options.opset or lowest)
+        lowest = max(lowest, oldest_opset(tail.model))
+        append_tail(form.graph, tail, program, options, options.opset or lowest)
+        prepend_head(form.graph, tail, options, options.opset or lowest)
     if options.opset is not None and options.opset < lowest:
         raise QuantizationError(f"{format!r} takes opset {lowest} at least, not {options.opset}")
     imports = {"": options.opset or lowest, **dict.fromkeys(form.domains, 1)}
     found = make_model(
         form.graph, imports, producer_name="quantkeras", producer_version=__version__
     )
-    renamed = _with_users_names(found.graph, model, program) if program is not model else {}
+    renamed = {} if reading is None else _with_users_names(found.graph, reading, program)
     names = {name: renamed.get(tensor, tensor) for name, tensor in form.names.items()}
     described = program_metadata(program, format, options, names)
     _add_metadata(found, METADATA_KEY, json.dumps(described))
     return found, tuple(replace(x, name=renamed.get(x.name, x.name)) for x in form.encodings)
 
 
-def _with_users_names(graph: onnx.GraphProto, model: Any, program: Program) -> dict[str, str]:
+def _with_users_names(
+    graph: onnx.GraphProto, reading: QuantizedGraph, program: Program
+) -> dict[str, str]:
     """Name the outputs as the float network does; old name -> new name."""
-    from sanitize.keras_io import read_keras
-
     from ..provenance import provenance_of
     from .output_names import name_outputs, output_tensors
 
-    names = provenance_of(model).outputs
-    return name_outputs(graph, output_tensors(read_keras(model), program), names)
+    names = provenance_of(reading.model).outputs
+    return name_outputs(graph, output_tensors(reading.graph, program), names)
 
 
 def _add_metadata(model: onnx.ModelProto, key: str, value: str) -> None:

@@ -14,6 +14,7 @@ from sanitize.graph import Graph, producer_of
 from sanitize.onnx_io.protos import rename_values, value_names
 
 from ..layers import Dequantizer
+from ..qmodel import layer_of
 from ..runtime import Program
 
 
@@ -22,7 +23,7 @@ def output_tensors(graph: Graph, program: Program) -> list[str]:
     found = []
     for value in graph.outputs:
         node = graph[value]
-        if isinstance(node.attrs.get("layer"), Dequantizer):
+        if layer_of(node, Dequantizer):
             node = graph[producer_of(node.inputs[0])]
             while node.name not in program.outputs and node.kind == "identity":
                 node = graph[producer_of(node.inputs[0])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sanitize.keras_io import read_keras
 from sanitize.onnx_io.protos import rename_values
 
 from ..conversion.convert import integer_program
+from ..qmodel import QuantizedGraph
 from .onnx_export import check_onnx, export_onnx
 from .output_names import output_tensors
 
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 def export_whole(
     model: Any, format: str = "integer", source: OnnxImport | None = None
 ) -> onnx.ModelProto:
-    """A quantized Keras model, with the layers that stay float, as one ONNX model.
+    """A quantized Keras model, or its reading, with the layers that stay float, as one ONNX model.
 
     format: see :func:`export_onnx`. source: how the ONNX model was read that was quantized; inputs
     and outputs then have its names and its order of axes.
     """
     if source is None:
         return export_onnx(model, format=format)
-    program, graph = integer_program(model), read_keras(model)
+    reading = QuantizedGraph.of(model, "convert")
+    program = integer_program(reading)
     maps = [port for port in source.inputs if len(port.order) == 4]
     first = all(port.order == (0, 2, 3, 1) for port in maps)
     layout = "nchw" if first else "nhwc"
-    exported = export_onnx(model, format=format, input_layout=layout)
-    tensors = output_tensors(graph, program)
+    exported = export_onnx(reading, format=format, input_layout=layout)
+    tensors = output_tensors(reading.graph, program)
     names = [entry.name for entry in exported.graph.output]
     found = dict(zip(dict.fromkeys(tensors), names, strict=True))
     for port in source.inputs:

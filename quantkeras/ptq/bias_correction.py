@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from ..errors import QuantizationError
 from ..layers import WeightedLayer, forget_compiled
 from ..progress import progress_bar
+from ..qmodel import QuantizedGraph
 from ..text_tables import plain_table
 from .expectations import input_means, shift_of_means
-from .walk import BATCH, Step, Walk, core_values, quantized_graph, quantized_params
+from .walk import BATCH, Step, Walk, core_values, quantized_params
 
 Array = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ class BiasReport:
 
 
 def correct_bias(
-    model: keras.Model,
+    model: Any,
     samples: Any = None,
     float_model: keras.Model | None = None,
     num_samples: int | None = 512,
@@ -76,6 +77,7 @@ def correct_bias(
 ) -> keras.Model:
     """Correct the biases of a quantized model; changes the model and returns it.
 
+    model: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
     samples: unlabelled data, as for ``calibrate``: the biases are set so that every channel has
     the mean that it has in the float model. Without samples, float_model must be the float network
     with its batch normalizations; layers that their statistics say nothing of stay as they are.
@@ -86,27 +88,26 @@ def correct_bias(
     Raises QuantizationError for a model without quantized layers, for bad samples, and where there
     are neither samples nor a float model.
     """
-    if samples is not None:
-        report = correct_empirically(model, samples, num_samples)
-    elif float_model is not None:
-        report = correct_analytically(model, float_model)
-    else:
+    if samples is None and float_model is None:
         raise QuantizationError(
             "correct_bias needs samples, or float_model, the network with its batch normalizations"
         )
+    reading = QuantizedGraph.of(model)
+    if samples is not None:
+        report = correct_empirically(reading, samples, num_samples)
+    else:
+        report = correct_analytically(reading, float_model)
     if verbose:
         print(report)
-    return model
+    return reading.model
 
 
-def correct_empirically(
-    model: keras.Model, samples: Any, num_samples: int | None = 512
-) -> BiasReport:
+def correct_empirically(model: Any, samples: Any, num_samples: int | None = 512) -> BiasReport:
     """:func:`correct_bias` with samples, layer by layer on the corrected layers before."""
-    entries: list[BiasResult] = []
+    reading, entries = QuantizedGraph.of(model), list[BiasResult]()
     with (
-        Walk(model, samples, num_samples) as walk,
-        progress_bar(len(walk.layers), "correcting biases") as advance,
+        Walk(reading, samples, num_samples) as walk,
+        progress_bar(walk.layers, "correcting biases") as advance,
     ):
         for step in walk:
             reason = _refusal(step.layer, step.node.share)
@@ -119,19 +120,16 @@ def correct_empirically(
                 relative = size / typical if typical else 0.0
                 entries.append(BiasResult(step.node.name, size, relative))
             advance(1)
-    forget_compiled(model)
+    forget_compiled(reading.model)
     return BiasReport(tuple(entries))
 
 
-def correct_analytically(model: keras.Model, float_model: keras.Model) -> BiasReport:
+def correct_analytically(model: Any, float_model: keras.Model) -> BiasReport:
     """:func:`correct_bias` without data."""
-    graph = quantized_graph(model)
-    means: Mapping[str, Array | str] = input_means(graph, model, float_model)
+    reading = QuantizedGraph.of(model)
+    means: Mapping[str, Array | str] = input_means(reading, float_model)
     entries: list[BiasResult] = []
-    for node in graph:
-        layer = node.attrs.get("layer")
-        if not isinstance(layer, WeightedLayer):
-            continue
+    for node, layer in reading.weighted():
         mean = means[node.name]
         reason = _refusal(layer, node.share)
         if reason is None and isinstance(mean, str):
@@ -142,7 +140,7 @@ def correct_analytically(model: keras.Model, float_model: keras.Model) -> BiasRe
         error = shift_of_means(layer, mean)
         _shift(layer, error)
         entries.append(BiasResult(node.name, float(np.sqrt(np.mean(error**2)))))
-    forget_compiled(model)
+    forget_compiled(reading.model)
     return BiasReport(tuple(entries))
 
 

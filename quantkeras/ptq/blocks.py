@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import write_keras
 
-from ..build import layer_node
-from ..layers import HardwareLayer, InputQuantizer, WeightedLayer
+from ..layers import InputQuantizer, WeightedLayer
 from ..moving import MOVEMENTS
 from ..numerics.layer import LayerParams
 from ..progress import progress_bar
+from ..qmodel import QuantizedGraph, layer_node, layer_of, rounding_layer
 from .linear_rows import as_kernel
 from .soft_rounding import SoftRounding, Stage
 from .walk import exact_call, float_call, in_batches, needed_nodes
@@ -61,12 +61,12 @@ class BlockResult:
     kept: bool
 
 
-def blocks_of(graph: Graph) -> list[list[Node]]:
+def blocks_of(reading: QuantizedGraph) -> list[list[Node]]:
     """The nodes that layers with weights depend on, cut wherever a single value is alive.
 
     Each block has one input, or those of the model, and ends in one value.
     """
-    nodes = needed_nodes(graph)
+    nodes = needed_nodes(reading)
     last = {producer_of(v): i for i, node in enumerate(nodes) for v in node.inputs}
     found: list[list[Node]] = []
     block: list[Node] = []
@@ -76,7 +76,7 @@ def blocks_of(graph: Graph) -> list[list[Node]]:
         alive = {name for name in alive if last[name] > index}
         if last.get(node.name, -1) > index:
             alive.add(node.name)
-        weighted = any(isinstance(n.attrs.get("layer"), WeightedLayer) for n in block)
+        weighted = any(layer_of(n, WeightedLayer) for n in block)
         if index == len(nodes) - 1 or (weighted and alive == {node.name}):
             found.append(block)
             block = []
@@ -84,7 +84,7 @@ def blocks_of(graph: Graph) -> list[list[Node]]:
 
 
 def reconstruct_blocks(
-    graph: Graph,
+    reading: QuantizedGraph,
     samples: Mapping[str, Floats],
     floats: Mapping[int, LayerParams],
     wishes: Mapping[int, NDArray[np.float64]],
@@ -101,16 +101,15 @@ def reconstruct_blocks(
     results = []
     exact: dict[str, Floats] = dict(samples)
     true: dict[str, Floats] = dict(samples)
-    blocks = blocks_of(graph)
+    blocks = blocks_of(reading)
     with progress_bar(len(blocks), "rounding blocks") as advance:
         for nodes in blocks:
             target = _run(nodes, true, lambda node: float_call(node, floats))
             output = _run(nodes, exact, exact_call)
-            layers = [n.attrs.get("layer") for n in nodes]
-            weighted = [x for x in layers if isinstance(x, WeightedLayer)]
-            chosen = [layer for layer in weighted if id(layer) in wishes]
+            weighted = [layer_of(node, WeightedLayer) for node in nodes]
+            chosen = [x for x in weighted if x is not None and id(x) in wishes]
             if chosen and all(map(_is_integer, nodes)):
-                block = _Block(nodes, graph, chosen, wishes, exact, target)
+                block = _Block(nodes, reading.graph, chosen, wishes, exact, target)
                 result, output = block.reconstruct(output, iterations, generator)
                 results.append(result)
             exact, true = {nodes[-1].name: output}, {nodes[-1].name: target}
@@ -210,10 +209,10 @@ def _trainable(
     for index, node in enumerate(nodes):
         if node.name in inputs:
             continue
-        layer: Any = node.attrs.get("layer")
+        layer: Any = rounding_layer(node)
         if id(layer) in soft:
             layer = soft[id(layer)]
-        elif isinstance(layer, HardwareLayer | InputQuantizer):
+        elif layer is not None:
             layer = Stage(_training_call(layer), node.shape, f"stage_{index}")
         else:
             written.append(node)
@@ -226,9 +225,8 @@ def _trainable(
 
 def _is_integer(node: Node) -> bool:
     """Whether it is quantized, or moves values: not a layer that stays float."""
-    layer = node.attrs.get("layer")
     moves = node.kind == "input" or node.kind in MOVEMENTS
-    return moves or isinstance(layer, HardwareLayer | InputQuantizer)
+    return moves or rounding_layer(node) is not None
 
 
 def _training_call(layer: Any) -> Callable[[Any], Any]:

@@ -30,24 +30,23 @@ from sanitize.verify import random_inputs
 from ..layers import HardwareLayer, InputQuantizer, QuantizedAdd, WeightedLayer
 from ..numerics.shapes import fixed_shape
 from ..provenance import provenance_of
+from ..qmodel import QuantizedGraph, rounding_layer
 from .absorb import Moments, norm_moments, proportion
 from .walk import core_values, quantized_params
 
 Array = NDArray[np.float64]
 
 
-def input_means(
-    graph: Graph, model: keras.Model, float_model: keras.Model
-) -> dict[str, Array | str]:
-    """For each layer with weights of a quantized graph: the mean of its input, or why unknown.
+def input_means(reading: QuantizedGraph, float_model: keras.Model) -> dict[str, Array | str]:
+    """For each layer with weights of a quantized model: the mean of its input, or why unknown.
 
     A mean is (c_in,), in the units of the quantized model. float_model: with its normalizations.
     """
-    known = matched_moments(graph, model, float_model)
+    known = matched_moments(reading, float_model)
     outputs: dict[str, Moments | str] = {}
     means: dict[str, Array | str] = {}
-    for node in graph:
-        layer = node.attrs.get("layer")
+    for node in reading.graph:
+        layer = rounding_layer(node)
         sources = [outputs.get(producer_of(v), "") for v in node.inputs]
         if isinstance(layer, WeightedLayer):
             source = sources[0]
@@ -57,7 +56,7 @@ def input_means(
         elif isinstance(layer, InputQuantizer) or node.kind == "input":
             outputs[node.name] = "nothing is known of the input of the model"
         elif Trait.REARRANGES in node.traits:
-            outputs[node.name] = _moved(graph, node, sources[0])
+            outputs[node.name] = _moved(reading.graph, node, sources[0])
         elif isinstance(layer, QuantizedAdd) or (
             isinstance(layer, HardwareLayer) and len(sources) == 1
         ):
@@ -67,27 +66,24 @@ def input_means(
     return means
 
 
-def matched_moments(
-    graph: Graph, model: keras.Model, float_model: keras.Model
-) -> dict[str, Moments]:
+def matched_moments(reading: QuantizedGraph, float_model: keras.Model) -> dict[str, Moments]:
     """Moments of the outputs, before pooling and activation, of layers with weights by name.
 
     A layer's output is that of a normalization if it is so, up to a factor per channel, on a few
     random samples.
     """
-    raw = read_keras(float_model)
+    raw, graph = read_keras(float_model), reading.graph
     norms = {source: node for node in raw if node.kind == "batchnorm" for source in node.source}
     inputs = random_inputs(raw)
     if [inputs[name].shape[1:] for name in raw.inputs] != [graph[n].shape for n in graph.inputs]:
         return {}
     before = evaluate(raw, inputs, {node.name for node in norms.values()}, np.float64)
-    sources = provenance_of(model).sources
+    sources = provenance_of(reading.model).sources
     fed = dict(zip(graph.inputs, inputs.values(), strict=True))
     after = _float_cores(graph, fed)
     found: dict[str, Moments] = {}
     for name, values in after.items():
-        layer = graph[name].attrs["layer"]
-        for source in sources.get(layer.name, ()):
+        for source in sources.get(graph[name].attrs["layer"].name, ()):
             if source in norms:
                 ratio = proportion(before[norms[source].name], values)
                 if ratio is not None:
@@ -100,11 +96,11 @@ def _float_cores(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
     values: dict[str, Any] = {name: array.astype(np.float32) for name, array in inputs.items()}
     cores: dict[str, Array] = {}
     for node in graph:
-        layer = node.attrs.get("layer")
+        layer = rounding_layer(node)
         if node.kind == "input" or any(producer_of(v) not in values for v in node.inputs):
             continue
         xs = [values[producer_of(v)] for v in node.inputs]
-        if isinstance(layer, HardwareLayer | InputQuantizer):
+        if layer is not None:
             if isinstance(layer, WeightedLayer):
                 core = core_values(layer, xs[0], layer.float_params())
                 cores[node.name] = np.asarray(ops.convert_to_numpy(core), np.float64)

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from ..errors import QuantizationError
 from ..layers import WeightedLayer, forget_compiled
 from ..progress import progress_bar
+from ..qmodel import QuantizedGraph
 from ..text_tables import plain_table
 from .blocks import BlockResult, reconstruct_blocks
 from .lattice import nearest, search
 from .least_squares import RowSums, pose
 from .linear_rows import along_outputs, as_kernel, as_matrices, sampled_rows
-from .walk import Step, Walk, float_parameters, quantized_graph
+from .walk import Step, Walk, float_parameters
 
 Array = NDArray[np.float64]
 
@@ -91,7 +92,7 @@ class RoundingReport:
 
 
 def adaround(
-    model: keras.Model,
+    model: Any,
     samples: Any,
     iterations: int = 0,
     num_samples: int | None = 512,
@@ -101,6 +102,7 @@ def adaround(
 ) -> keras.Model:
     """Round the weights of a quantized model adaptively; changes the model and returns it.
 
+    model: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
     samples: unlabelled data, as for ``calibrate``. iterations: 0 rounds layer by layer; more are
     steps of gradient descent for each block of layers after that. num_samples: at most that many,
     None for all. sweeps: most rounds of the search in a layer; it ends when hardly a weight moves.
@@ -113,14 +115,15 @@ def adaround(
     Raises QuantizationError for a model without quantized layers or with live batch
     normalizations, and for bad samples.
     """
-    report = round_adaptively(model, samples, iterations, num_samples, sweeps, seed)
+    reading = QuantizedGraph.of(model)
+    report = round_adaptively(reading, samples, iterations, num_samples, sweeps, seed)
     if verbose:
         print(report)
-    return model
+    return reading.model
 
 
 def round_adaptively(
-    model: keras.Model,
+    model: Any,
     samples: Any,
     iterations: int = 0,
     num_samples: int | None = 512,
@@ -130,17 +133,18 @@ def round_adaptively(
     """:func:`adaround`, with the report."""
     if iterations < 0:
         raise QuantizationError(f"{iterations} iterations of adaround; give 0 or more")
-    graph = quantized_graph(model)
-    if any(getattr(node.attrs.get("layer"), "batchnorm", None) is not None for node in graph):
+    reading = QuantizedGraph.of(model)
+    model = reading.model
+    if any(layer.batchnorm is not None for _, layer in reading.weighted()):
         raise QuantizationError(
             f"model {model.name!r} has live batch normalizations; call fold_batchnorm first"
         )
-    floats = float_parameters(graph)
+    floats = float_parameters(reading)
     entries: list[RoundingResult] = []
     wishes: dict[int, Array] = {}
     with (
-        Walk(model, samples, num_samples) as walk,
-        progress_bar(len(walk.layers), "rounding layers") as advance,
+        Walk(reading, samples, num_samples) as walk,
+        progress_bar(walk.layers, "rounding layers") as advance,
     ):
         for step in walk:
             if step.node.share is not None:
@@ -154,7 +158,7 @@ def round_adaptively(
         data = walk.samples
     blocks: tuple[BlockResult, ...] = ()
     if iterations:
-        blocks = reconstruct_blocks(graph, data, floats, wishes, iterations, seed)
+        blocks = reconstruct_blocks(reading, data, floats, wishes, iterations, seed)
     forget_compiled(model)
     return RoundingReport(tuple(entries), blocks)
 

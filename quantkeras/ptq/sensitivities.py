@@ -28,13 +28,13 @@ from ..errors import QuantizationError
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, OutputQuantizer, WeightedLayer
 from ..numerics.layer import LayerParams
 from ..progress import progress_bar
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 from ..text_tables import plain_table
 from .walk import (
     exact_call,
     float_call,
     float_parameters,
     gathered,
-    quantized_graph,
     quantized_params,
     weighted_call,
 )
@@ -92,7 +92,7 @@ class SensitivityReport:
 
 
 def sensitivity(
-    model: keras.Model,
+    model: Any,
     samples: Any,
     parts: str = "both",
     mode: str = "on",
@@ -101,17 +101,20 @@ def sensitivity(
 ) -> SensitivityReport:
     """How much each layer of a quantized, calibrated model does to its outputs.
 
-    samples: as for ``calibrate``, unlabelled. parts: "weights", "activations" (the layer's output)
-    or "both". mode: "on" quantizes one layer at a time, "off" all but one. metric: takes the
-    outputs for all samples (arrays, nested as the model's) and gives a number, the larger the
-    better, such as an accuracy; layers are then ordered by it instead of the SQNR.
+    model: the model or its reading. samples: as for ``calibrate``, unlabelled. parts: "weights",
+    "activations" (the layer's output) or "both". mode: "on" quantizes one layer at a time, "off"
+    all but one. metric: takes the outputs for all samples (arrays, nested as the model's) and gives
+    a number, the larger the better, such as an accuracy; layers are then ordered by it instead of
+    the SQNR.
 
     Raises QuantizationError for a model without quantized layers, bad samples and unknown choices.
     """
     for name, value, allowed in (("parts", parts, PARTS), ("mode", mode, MODES)):
         if value not in allowed:
             raise QuantizationError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-    trial = _Trial(model, parts, mode)
+    reading = QuantizedGraph.of(model)
+    model = reading.model
+    trial = _Trial(reading, parts, mode)
     data = gathered(model, samples, num_samples)
     outputs = trial.outputs(data)
     true = outputs.pop(_FLOAT)
@@ -139,18 +142,16 @@ _FLOAT, _QUANTIZED = "\0float", "\0quantized"
 class _Trial:
     """Runs of a quantized graph in which each layer's parts are quantized or not."""
 
-    def __init__(self, model: keras.Model, parts: str, mode: str) -> None:
-        self.graph = quantized_graph(model)
+    def __init__(self, reading: QuantizedGraph, parts: str, mode: str) -> None:
+        self.graph = reading.graph
         self.parts = parts
         self.base_on = mode == "off"
-        self.floats = float_parameters(self.graph)
-        layers = [node.attrs.get("layer") for node in self.graph]
-        weighted = [layer for layer in layers if isinstance(layer, WeightedLayer)]
-        self.rounded = {id(layer): quantized_params(layer) for layer in weighted}
+        self.floats = float_parameters(reading)
+        self.rounded = {id(layer): quantized_params(layer) for _, layer in reading.weighted()}
         self.names: dict[str, list[str]] = {}  # by layer: call sites of a shared one go together
         for node in self.graph:
-            layer: Any = node.attrs.get("layer")
-            if self._concerns(layer):
+            layer = rounding_layer(node)
+            if layer is not None and self._concerns(layer):
                 self.names.setdefault(layer.name, []).append(node.name)
 
     def _concerns(self, layer: Any) -> bool:
@@ -204,10 +205,10 @@ class _Trial:
             values[node.name if index == 0 else f"{node.name}:{index}"] = result
 
     def _results(self, node: Node, xs: list[Any], on: bool) -> Sequence[Any]:
-        layer = node.attrs.get("layer")
-        if isinstance(layer, Dequantizer):
+        if layer_of(node, Dequantizer):
             return xs
-        if not isinstance(layer, HardwareLayer | InputQuantizer):
+        layer = rounding_layer(node)
+        if layer is None:
             return run_node(node, [np.asarray(ops.convert_to_numpy(x)) for x in xs])
         if on and self.parts == "both":
             return [exact_call(node)(*xs)]

@@ -20,22 +20,19 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from sanitize.graph import Graph, Node, producer_of
-from sanitize.keras_io import read_keras
+from sanitize.graph import Node, producer_of
 from sanitize.semantics import run_node
 
 from ..calibration import open_samples
 from ..errors import QuantizationError
 from ..layers import (
     Dequantizer,
-    HardwareLayer,
-    InputQuantizer,
     WeightedLayer,
-    check_quantized,
     unwatched,
 )
 from ..layers.keras_arrays import FloatArrays
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 
 Array = NDArray[np.float32]
 
@@ -64,12 +61,12 @@ class Walk:
     step per call site.
     """
 
-    def __init__(self, model: keras.Model, samples: Any, num_samples: int | None) -> None:
-        self.graph = quantized_graph(model)
-        self.samples = gathered(model, samples, num_samples)
+    def __init__(self, model: Any, samples: Any, num_samples: int | None) -> None:
+        reading = QuantizedGraph.of(model)
+        self.samples = gathered(reading.model, samples, num_samples)
         self._count = len(next(iter(self.samples.values())))
-        self._wanted = needed_nodes(self.graph)
-        self._params = float_parameters(self.graph)
+        self._wanted = needed_nodes(reading)
+        self._params = float_parameters(reading)
         self._folder = tempfile.TemporaryDirectory(prefix="quantkeras-", ignore_cleanup_errors=True)
         self._in_memory = 0
         self._files = 0
@@ -86,10 +83,9 @@ class Walk:
         self._folder.cleanup()
 
     @property
-    def layers(self) -> list[WeightedLayer]:
-        """The layers with weights, each once, in the order of their first step."""
-        found = [node.attrs.get("layer") for node in self.graph]
-        return list({id(x): x for x in found if isinstance(x, WeightedLayer)}.values())
+    def layers(self) -> int:
+        """How many layers with weights there are."""
+        return len(self._params)
 
     def __iter__(self) -> Iterator[Step]:
         values: dict[str, tuple[Array, Array]] = {}
@@ -99,11 +95,11 @@ class Walk:
         }
         for node in self._wanted:
             pairs = [values[producer_of(v)] for v in node.inputs]
-            layer = node.attrs.get("layer")
+            layer = layer_of(node, WeightedLayer)
             if node.kind == "input":
                 array = self.samples[node.name]
                 values[node.name] = array, array
-            elif isinstance(layer, WeightedLayer):
+            elif layer is not None:
                 target = self._run(lambda x, a=layer: self._core(a, x), [pairs[0][1]])
                 yield Step(node, layer, pairs[0][0], target)
                 if waiting[node.name]:
@@ -144,20 +140,13 @@ class Walk:
                 self._in_memory -= array.nbytes
 
 
-def quantized_graph(model: keras.Model) -> Graph:
-    """The graph of a quantized model; QuantizationError for any other."""
-    check_quantized(model)
-    return read_keras(model)
-
-
-def float_parameters(graph: Graph) -> dict[int, LayerParams]:
+def float_parameters(reading: QuantizedGraph) -> dict[int, LayerParams]:
     """The present weights and biases of all layers with weights, by ``id`` of the layer."""
 
     def copy(tensor: Any) -> Any:  # that no assignment to a variable reaches
         return None if tensor is None else np.array(ops.convert_to_numpy(tensor))
 
-    found = [node.attrs.get("layer") for node in graph]
-    params = {id(x): x.float_params() for x in found if isinstance(x, WeightedLayer)}
+    params = {id(layer): layer.float_params() for _, layer in reading.weighted()}
     return {
         key: LayerParams(copy(p.weights), copy(p.bias), pad_value=copy(p.pad_value))
         for key, p in params.items()
@@ -189,25 +178,25 @@ def _rest(layer: WeightedLayer, core: Any) -> Any:
 
 def exact_call(node: Node) -> Callable[..., Any]:
     """What a node computes in the quantized model, from its inputs as arguments."""
-    layer = node.attrs.get("layer")
-    if isinstance(layer, HardwareLayer | InputQuantizer):
+    layer = rounding_layer(node)
+    if layer is not None:
         return lambda *xs: layer.call(list(xs) if len(xs) > 1 else xs[0])
     return _unquantized_call(node)
 
 
 def float_call(node: Node, params: Mapping[int, LayerParams]) -> Callable[..., Any]:
     """What a node computes in the float model; params: see :func:`float_parameters`."""
-    layer = node.attrs.get("layer")
-    if isinstance(layer, WeightedLayer):
-        return weighted_call(layer, params[id(layer)])
-    if isinstance(layer, HardwareLayer | InputQuantizer):
+    weighted, layer = layer_of(node, WeightedLayer), rounding_layer(node)
+    if weighted is not None:
+        return weighted_call(weighted, params[id(weighted)])
+    if layer is not None:
         return lambda *xs: layer.float_call(list(xs) if len(xs) > 1 else xs[0])
     return _unquantized_call(node)
 
 
 def _unquantized_call(node: Node) -> Callable[..., Any]:
     """Of a movement, or of a layer that stays float."""
-    if isinstance(node.attrs.get("layer"), Dequantizer):
+    if layer_of(node, Dequantizer):
         return lambda x: x
     return lambda *xs: run_node(node, [np.asarray(ops.convert_to_numpy(x)) for x in xs])[0]
 
@@ -241,13 +230,13 @@ def in_batches(
     return result
 
 
-def needed_nodes(graph: Graph) -> list[Node]:
+def needed_nodes(reading: QuantizedGraph) -> list[Node]:
     """The nodes that some layer with weights depends on, and these, in order."""
-    needed: set[str] = set()
-    for node in reversed(graph.nodes):
-        if isinstance(node.attrs.get("layer"), WeightedLayer) or node.name in needed:
-            needed |= {node.name, *(producer_of(value) for value in node.inputs)}
-    found = [node for node in graph if node.name in needed]
+    needed = {node.name for node, _ in reading.weighted()}
+    for node in reversed(reading.graph.nodes):
+        if node.name in needed:
+            needed.update(producer_of(value) for value in node.inputs)
+    found = [node for node in reading.graph if node.name in needed]
     several = [value for node in found for value in node.inputs if value != producer_of(value)]
     if several:
         raise QuantizationError(

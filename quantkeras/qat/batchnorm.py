@@ -14,7 +14,8 @@ from ..errors import QuantizationError
 from ..layers import LiveBatchNorm, WeightedLayer, choose_carriers, forget_compiled
 from ..numerics.layer import LayerParams
 from ..progress import progress_bar
-from ..ptq.walk import BATCH, Step, Walk, core_values, quantized_graph, quantized_params
+from ..ptq.walk import BATCH, Step, Walk, core_values, quantized_params
+from ..qmodel import QuantizedGraph
 from .models import hardware_layers_of, layers_of
 
 
@@ -97,8 +98,8 @@ def copy_folded(live: keras.Model, folded: keras.Model) -> None:
 
 def _normalizable(model: keras.Model) -> list[str]:
     """Names of the model's own convolutions with a bias that are called once."""
-    calls = [node for node in quantized_graph(model) if node.share is None]
-    called = {id(node.attrs.get("layer")) for node in calls}
+    calls = QuantizedGraph.of(model).weighted()
+    called = {id(layer) for node, layer in calls if node.share is None}
     return [x.name for x in model.layers if id(x) in called and _is_convolution(x)]
 
 

@@ -6,9 +6,9 @@ import pytest
 from exactness import as_numpy
 from keras import layers
 
-from quantkeras.build import layer_node
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import InputQuantizer, QuantizedDense, QuantizedReLU, format_of
+from quantkeras.qmodel import layer_node
 from sanitize.keras_io import read_keras, write_keras
 
 STEPS = np.array([0.25, 0.5, 1.0])

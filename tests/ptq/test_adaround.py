@@ -15,7 +15,8 @@ from quantkeras.layers import WeightedLayer
 from quantkeras.ptq import round_adaptively
 from quantkeras.ptq.blocks import blocks_of
 from quantkeras.ptq.linear_rows import as_kernel, as_matrices, sampled_rows
-from quantkeras.ptq.walk import Walk, quantized_graph
+from quantkeras.ptq.walk import Walk
+from quantkeras.qmodel import QuantizedGraph
 
 X = np.random.default_rng(6).normal(size=(48, 8, 8, 4)).astype(np.float32)
 LOW = QuantizationParams(
@@ -106,7 +107,7 @@ def test_blocks_are_cut_where_one_value_is_alive():
     quantized = quantize(network(), LOW, X)
     found = [
         sum(isinstance(n.attrs.get("layer"), WeightedLayer) for n in block)
-        for block in blocks_of(quantized_graph(quantized))
+        for block in blocks_of(QuantizedGraph.of(quantized))
     ]
     assert found == [1, 2, 1, 1, 1]
 
