@@ -12,8 +12,9 @@ except ModuleNotFoundError as error:
 
 from ..onnx_errors import OnnxError, PatternError
 from .custom import PatternGraph
+from .imported import OnnxImport, Port
 from .patterns import PATTERNS, Pattern, custom_pattern_scope, custom_patterns
-from .read import OnnxImport, Port, import_onnx, read_onnx
+from .read import import_onnx, read_onnx
 from .view import OnnxGraph, OnnxNode
 from .write import write_onnx
 

@@ -212,6 +212,8 @@ def _groups(source: list[int], target: list[int]) -> list[tuple[list[int], list[
 
 def _with_ones(axes: list[int], target: Sizes) -> list[int]:
     """All axes of ``target``, ``axes`` in their order among them; channels last if possible."""
+    if not target:
+        return []
     rank = len(target) + 1
     candidates = [natural_order(rank)[1:], tuple(range(1, rank))]
     if rank == 3:

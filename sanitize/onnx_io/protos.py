@@ -7,7 +7,7 @@ names here goes through these, too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,17 @@ def rename_in_node(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
     for inner in inner_graphs(node):
         own = own_values(inner)
         rename_values(inner, {name: new for name, new in names.items() if name not in own})
+
+
+def rename_within(node: onnx.NodeProto, fresh: Callable[[str], str]) -> None:
+    """Give what graphs within a node bring and make names by ``fresh``.
+
+    In a model no name may occur twice, in whatever graph.
+    """
+    for inner in inner_graphs(node):
+        for part in inner.node:
+            rename_within(part, fresh)
+        rename_values(inner, {name: fresh(name) for name in sorted(own_values(inner)) if name})
 
 
 # -- new models -----------------------------------------------------------------------------------

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import onnx
 import onnx.numpy_helper
-from numpy.typing import NDArray
 
 from ..graph import Graph
 from ..node import Node
@@ -24,7 +23,9 @@ from .dynamic import float_form
 from .entrance import OpenShapes, input_orders, input_shapes, with_batch_axes
 from .fold import FREE_BATCH, Known, check_not_random, fold_constants, fold_known
 from .functions import Spelled, find_functions
-from .layout import PICTURE, SEQUENCE, Order, Rows, Tensor
+from .imported import OnnxImport, Port
+from .layout import PICTURE, SEQUENCE, Rows, Tensor
+from .one_by_one import decides_by_data, deciding_nodes, one_by_one, put_off
 from .opaque import opaque
 from .operators import OPERATORS, shape_value
 from .operators_elementwise import sloped
@@ -33,46 +34,7 @@ from .source import load_model
 from .state import NotUnderstood, Reading
 from .view import OnnxGraph, OnnxInput, OnnxNode, wrapped
 
-Array = NDArray[Any]
 Layout = Literal["channels_last", "as_is"]
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of the ONNX model and the value of the graph that it is.
-
-    name: in the ONNX model; value: in the graph; order: axis j of ours is axis order[j] of ONNX';
-    dtype: of the ONNX value.
-    """
-
-    name: str
-    value: str
-    order: Order
-    dtype: str
-
-    def from_onnx(self, array: Array) -> Array:
-        """An array as the ONNX model has it, as the graph has it."""
-        return array.transpose(self.order)
-
-    def to_onnx(self, array: Array) -> Array:
-        """An array as the graph has it, as the ONNX model has it."""
-        return array.transpose([self.order.index(axis) for axis in range(len(self.order))])
-
-
-@dataclass(frozen=True)
-class OnnxImport:
-    """What reading an ONNX model gives: the graph, and what its inputs and outputs are in ONNX.
-
-    nodes: the ONNX nodes that data flow through, in order; those that compute constants are none.
-    products: names of the dynamic integer products that are read as float ones.
-    """
-
-    graph: Graph
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    opset: int
-    nodes: tuple[OnnxNode, ...]
-    products: tuple[str, ...] = ()
 
 
 def read_onnx(
@@ -186,11 +148,21 @@ def _read_nodes(r: Reading) -> None:
     by_last: dict[int, CustomMatch | Spelled] = {id(m.nodes[-1]): m for m in custom}
     for spelled in find_functions(r.graph, taken):
         by_last[id(spelled.nodes[-1])] = spelled
+    deciding = deciding_nodes(r.graph)
+    by_last = {
+        last: match
+        for last, match in by_last.items()
+        if isinstance(match, CustomMatch) or deciding.isdisjoint(match.nodes[-1].outputs)
+    }
     inside = {id(node) for match in by_last.values() for node in match.nodes[:-1]}
     for node in r.graph.nodes:
         if id(node) in inside:
             continue
         match = by_last.get(id(node))
+        if match is None and not deciding.isdisjoint(node.outputs):
+            with _as_declared(node):
+                _read_deciding(r, node)
+            continue
         if match is None:
             with _as_declared(node):
                 read_node(r, node)
@@ -233,6 +205,21 @@ def _read_spelled(r: Reading, spelled: Spelled) -> None:
     r.values[spelled.nodes[-1].outputs[0]] = made
 
 
+def _read_deciding(r: Reading, node: OnnxNode) -> None:
+    """Read a node of which nothing but conditions is made, or put it off.
+
+    It is left to the branch or loop behind it where it makes one result of all samples.
+    """
+    if any(name in r.put_off for name in node.reads):
+        return put_off(node, r)
+    before = dict(r.nodes)
+    try:
+        read_node(r, node)
+    except OnnxError:
+        r.nodes = before
+        put_off(node, r)
+
+
 def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
     """Read one ONNX node; one that is not understood becomes opaque, or raises with ``strict``."""
     r.label, r.source = node.name, (node.name,)
@@ -244,6 +231,8 @@ def read_node(r: Reading, node: OnnxNode, strict: bool = False) -> None:
         results = fold_known(node, known, r.batches, r.graph)
     elif (shape := shape_value(r, node)) is not None:
         results = [shape]
+    elif decides_by_data(r, node) or any(name in r.put_off for name in node.reads):
+        results = one_by_one(r, node)
     elif (branch := _branch_taken(r, node)) is not None:
         results = _read_branch(r, branch)
     elif any(isinstance(r.values[name], Rows) for name in node.reads):

@@ -40,6 +40,8 @@ class Reading:
         self.nodes: dict[str, Node] = {}
         # Per node with a kernel: the ONNX constants it is made of, to find shared ones.
         self.kernels: dict[str, tuple[str, ...]] = {}
+        # Nodes left to the branch or loop that they decide, by what they make.
+        self.put_off: dict[str, OnnxNode] = {}
         # Whether (n, c, t) is held as (n, t, c) somewhere.
         self.sequences = False
         self.label = ""

@@ -1,0 +1,52 @@
+"""What reading an ONNX model gives: the graph, and its inputs and outputs in ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..graph import Graph
+from .layout import Order
+from .view import OnnxNode
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the ONNX model and the value of the graph that it is.
+
+    name: in the ONNX model; value: in the graph; order: axis j of ours is axis order[j] of ONNX';
+    dtype: of the ONNX value.
+    """
+
+    name: str
+    value: str
+    order: Order
+    dtype: str
+
+    def from_onnx(self, array: Array) -> Array:
+        """An array as the ONNX model has it, as the graph has it."""
+        return array.transpose(self.order)
+
+    def to_onnx(self, array: Array) -> Array:
+        """An array as the graph has it, as the ONNX model has it."""
+        return array.transpose([self.order.index(axis) for axis in range(len(self.order))])
+
+
+@dataclass(frozen=True)
+class OnnxImport:
+    """What reading an ONNX model gives: the graph, and what its inputs and outputs are in ONNX.
+
+    nodes: the ONNX nodes that data flow through, in order; those that compute constants are none.
+    products: names of the dynamic integer products that are read as float ones.
+    """
+
+    graph: Graph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    opset: int
+    nodes: tuple[OnnxNode, ...]
+    products: tuple[str, ...] = ()
