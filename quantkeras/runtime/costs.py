@@ -3,21 +3,22 @@
 All figures are for one sample. MACs count every multiplication by a weight, also those by the
 zeros of the padding, as hardware does them. A transposed convolution multiplies every input pixel
 by the whole kernel, and has no products by the zeros between the pixels. Products of two tensors
-are no MACs. Weight bytes are packed at the bits of the weight.
+are no MACs. Weight bytes are packed at the bits of the weight; activations lie as ``lowered.py``
+plans it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..numerics.interval import Interval, bits_needed
-from .bounds import program_bounds
+from .lowered import lower
 from .parts import ProgramLayer, Shape
-from .schedule import peak_bits
 
 if TYPE_CHECKING:
     from .program import Program
@@ -44,8 +45,9 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class ProgramCosts:
-    """Figures of all layers; peak_bytes: most activation bytes alive at one time, packed, while
-    the layer called peak_layer runs.
+    """Figures of all layers; peak_bytes: of the memory in which all activations of a sample find
+    their place, two to a byte up to 4 bits, most of it in use while the layer called peak_layer
+    runs.
     """
 
     layers: tuple[LayerCost, ...]
@@ -66,36 +68,35 @@ class ProgramCosts:
 
 def program_costs(program: Program) -> ProgramCosts:
     """Figures of a program; proves its bounds on the way, with the errors of `program_bounds`."""
-    shapes, bounds = program.shapes, program_bounds(program)
+    lowered = lower(program)
     bits = {entry.name: entry.format.bits for entry in program.inputs}
     costs = []
-    for layer in program.layers:
-        found = bounds[layer.name]
-        fmt = layer.output_format
+    for each in lowered.layers:
+        layer, found, fmt = each.layer, each.bounds, each.layer.output_format
         bits[layer.name] = fmt.bits if fmt is not None else _bits(found.output)
         weights = 0 if layer.params.weights is None else int(np.size(layer.params.weights))
+        shapes = tuple(tensor.shape for tensor in each.inputs)
         costs.append(
             LayerCost(
                 layer,
-                tuple(shapes[name] for name in layer.inputs),
+                shapes,
                 tuple(bits[name] for name in layer.inputs),
                 bits[layer.name],
-                _macs(layer, [shapes[name] for name in layer.inputs]),
+                _macs(layer, shapes),
                 weights,
                 -(-weights * layer.weight_bits // 8),
                 max(int(x.largest.max()) for x in (found.accumulator, found.total)),
                 max(_bits(found.accumulator), _bits(found.total)),
             )
         )
-    peak, where = peak_bits(program, bits)
-    return ProgramCosts(tuple(costs), -(-peak // 8), where)
+    return ProgramCosts(tuple(costs), lowered.arena_bytes, lowered.peak_layer)
 
 
 def _bits(interval: Interval) -> int:
     return int(bits_needed(interval).max())
 
 
-def _macs(layer: ProgramLayer, inputs: list[Shape]) -> int:
+def _macs(layer: ProgramLayer, inputs: Sequence[Shape]) -> int:
     spec, weights = layer.spec, layer.params.weights
     if spec.kind == "dense":
         return math.prod(inputs[0][:-1]) * int(np.size(weights))

@@ -14,7 +14,7 @@ from ..progress import progress_bar
 from .check import collect_inputs
 from .fed import check_fed
 from .memory import available_memory
-from .schedule import peak_bits
+from .schedule import live_elements
 
 if TYPE_CHECKING:
     from .program import Program
@@ -76,7 +76,7 @@ def _whole(batch_size: Any) -> int:
 @contextmanager
 def _fitting_memory(program: Program) -> Iterator[None]:
     """Raises QuantizationError where not even one sample fits, before or after trying."""
-    least = peak_bits(program, dict.fromkeys(program.shapes, 32))[0] // 8
+    least = 4 * live_elements(program)
     message = (
         f"the program {program.name!r} does not fit into the memory: a sample takes "
         f"{least / 2**20:,.0f} MiB at least; use smaller inputs or a smaller batch_size"
@@ -92,8 +92,7 @@ def _fitting_memory(program: Program) -> Iterator[None]:
 
 def automatic_batch(program: Program) -> int:
     """Samples at a time, so that the live tensors in float32 stay in cache."""
-    bits = peak_bits(program, dict.fromkeys(program.shapes, 32))[0]
-    return max(1, min(LARGEST_BATCH, WORKING_SET * 8 // max(1, bits)))
+    return max(1, min(LARGEST_BATCH, WORKING_SET // max(1, 4 * live_elements(program))))
 
 
 def top1(values: Any, labels: Array) -> dict[str, float]:

@@ -24,7 +24,7 @@ def stored_type(values: Array) -> str:
     """Name of the narrowest type that holds the integers; uint64 for what int64 does not."""
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for name in NARROWEST_FIRST:
-        smallest, largest = _limits(name)
+        smallest, largest = limits_of_type(name)
         if smallest <= low and high <= largest:
             return name
     return "uint64"
@@ -55,7 +55,8 @@ def unpack(data: Array, stored: str, shape: tuple[int, ...], dtype: str) -> Arra
     return data.astype(np.dtype(dtype))
 
 
-def _limits(name: str) -> tuple[int, int]:
+def limits_of_type(name: str) -> tuple[int, int]:
+    """Smallest and largest integer of a storage type."""
     if name in NIBBLES:
         return NIBBLES[name]
     info = np.iinfo(name)

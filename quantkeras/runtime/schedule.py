@@ -8,13 +8,25 @@ input under another shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..numerics.kinds import Trait
 
 if TYPE_CHECKING:
     from .program import Program
+
+
+class Block(NamedTuple):
+    """Memory that is needed while the layers number first .. last run. size: in any unit."""
+
+    size: int
+    first: int
+    last: int
+
+    def meets(self, other: Block) -> bool:
+        """Whether both are needed at some time."""
+        return self.first <= other.last and other.first <= self.last
 
 
 def last_uses(program: Program, keep: Sequence[str]) -> list[list[str]]:
@@ -31,32 +43,7 @@ def last_uses(program: Program, keep: Sequence[str]) -> list[list[str]]:
     return dropped
 
 
-def peak_bits(program: Program, bits: Mapping[str, int]) -> tuple[int, str]:
-    """Most bits of tensors alive at one time, and the layer at which that is.
-
-    bits: of one element of each tensor by name. While a layer runs, its inputs and its output
-    are alive together; nothing is computed in place.
-    """
-    storage = _storage(program)
-    sizes = {name: math.prod(shape) * bits[name] for name, shape in program.shapes.items()}
-    last = {storage[name]: -1 for name in sizes}
-    for index, layer in enumerate(program.layers):
-        for name in (*layer.inputs, layer.name):
-            last[storage[name]] = index
-    for name in program.outputs:
-        last[storage[name]] = len(program.layers)
-    alive = {storage[entry.name] for entry in program.inputs}
-    peak, where = 0, ""
-    for index, layer in enumerate(program.layers):
-        alive.add(storage[layer.name])
-        total = sum(sizes[name] for name in alive)
-        if total > peak:
-            peak, where = total, layer.name
-        alive = {name for name in alive if last[name] > index}
-    return peak, where
-
-
-def _storage(program: Program) -> dict[str, str]:
+def storage_of(program: Program) -> dict[str, str]:
     """Name of the tensor in whose memory each tensor lies."""
     storage = {entry.name: entry.name for entry in program.inputs}
     for layer in program.layers:
@@ -64,3 +51,42 @@ def _storage(program: Program) -> dict[str, str]:
         view = Trait.VIEWS in layer.spec.traits and params.scale is None and params.table is None
         storage[layer.name] = storage[layer.inputs[0]] if view else layer.name
     return storage
+
+
+def lifetimes(program: Program) -> dict[str, range]:
+    """Numbers of the layers at which each tensor that has memory of its own is needed.
+
+    While a layer runs, its inputs and its output are needed together: nothing is computed in
+    place. Inputs of the program are there from the start, its outputs stay until the last layer.
+    """
+    storage = storage_of(program)
+    first = {storage[entry.name]: 0 for entry in program.inputs}
+    last = dict(first)
+    for index, layer in enumerate(program.layers):
+        first.setdefault(storage[layer.name], index)
+        for name in (*layer.inputs, layer.name):
+            last[storage[name]] = index
+    for name in program.outputs:
+        last[storage[name]] = max(len(program.layers) - 1, 0)
+    return {name: range(first[name], last[name] + 1) for name in first}
+
+
+def most_alive(blocks: Iterable[Block]) -> tuple[int, int]:
+    """The largest sum of blocks that are needed at one time, and the number of the layer then."""
+    changes: dict[int, int] = {}
+    for size, first, last in blocks:
+        changes[first] = changes.get(first, 0) + size
+        changes[last + 1] = changes.get(last + 1, 0) - size
+    most, where, alive = 0, 0, 0
+    for index in sorted(changes):
+        alive += changes[index]
+        if alive > most:
+            most, where = alive, index
+    return most, where
+
+
+def live_elements(program: Program) -> int:
+    """Most elements of tensors that are needed at one time, of one sample."""
+    shapes = program.shapes
+    lives = lifetimes(program).items()
+    return most_alive(Block(math.prod(shapes[x]), r.start, r.stop - 1) for x, r in lives)[0]

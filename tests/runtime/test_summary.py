@@ -13,7 +13,7 @@ from quantkeras.numerics.layer import LayerParams, LayerSpec
 from quantkeras.numerics.windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 from quantkeras.runtime.costs import program_costs
-from quantkeras.runtime.schedule import last_uses, peak_bits
+from quantkeras.runtime.schedule import last_uses, live_elements
 from quantkeras.runtime.summary import describe, kernel
 
 
@@ -75,9 +75,9 @@ def test_live_ranges_of_a_residual_block() -> None:
     program = chain([16, 4, 16, 16, 2], [("x",), ("l0",), ("l1",), ("l0", "l2"), ("l3",)])
     assert last_uses(program, ("l4",)) == [["x"], [], ["l1"], ["l0", "l2"], ["l3"]]
     assert last_uses(program, ("l4", "l0", "x")) == [[], [], ["l1"], ["l2"], ["l3"]]
-    bits = dict.fromkeys(program.shapes, 8)
-    assert peak_bits(program, bits) == ((16 + 16 + 16) * 8, "l3")
-    assert program_costs(program).peak_bytes == 48
+    assert live_elements(program) == 16 + 16 + 16
+    costs = program_costs(program)
+    assert (costs.peak_bytes, costs.peak_layer) == (48, "l3")
 
 
 def test_flatten_takes_no_memory_but_permute_does() -> None:
