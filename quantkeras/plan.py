@@ -8,6 +8,7 @@ max pool, ReLU, average pool, any other element-wise function, in this order. De
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.kinds import Trait, kinds_with
@@ -18,7 +19,34 @@ from .params import LayerSettings
 WEIGHTED = kinds_with(Trait.LINEAR)
 AVERAGES = kinds_with(Trait.AVERAGES)
 STANDALONE = AVERAGES | {"relu", "activation"}
-ASKED = "kept in float as asked"
+
+
+class FloatCause(Enum):
+    """Why a node stays float: the sentence that tells it, with places for its particulars."""
+
+    ASKED = "kept in float as asked"
+    BEHIND = "behind {!r}, which is float"
+    NOTHING_BEHIND = "nothing behind it is integer"
+    LAYER = "{} has no integer form here{}; {}"
+    NOT_FOLDED = "a BatchNormalization that could not be folded has no integer form"
+    KIND = "{} has no integer form"
+    OPEN_SHAPE = "its shape {} is not fixed; give the model a fixed input size"
+    AT_THE_END = "the function at the end of the model is left to the application"
+    SLOPES = "its slope differs between positions, and tables between channels only"
+    PADDING = "it pads with {:g}, and integers with zeros only"
+    OPERANDS = "it takes {} inputs, and a hardware layer two"
+
+    def told(self, *particulars: object) -> FloatReason:
+        """The reason with what it depends on."""
+        return FloatReason(self, self.value.format(*particulars))
+
+
+@dataclass(frozen=True)
+class FloatReason:
+    """Why one node stays float. sentence: what the user is told of the cause."""
+
+    cause: FloatCause
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -64,13 +92,15 @@ class FloatNode:
     """A node that stays float, and why. ``expected``: a function at the very end of the model."""
 
     node: Node
+    cause: FloatCause
     reason: str
     expected: bool = False
 
     @property
     def is_consequence(self) -> bool:
         """Whether it is float because of another node only."""
-        return not self.expected and self.reason.startswith(("behind", "nothing behind"))
+        others = (FloatCause.BEHIND, FloatCause.NOTHING_BEHIND)
+        return not self.expected and self.cause in others
 
 
 @dataclass(frozen=True)
@@ -118,7 +148,9 @@ class Plan:
     def stops(self) -> tuple[FloatNode, ...]:
         """Float nodes that nobody asked for and that themselves are the reason."""
         return tuple(
-            f for f in self.floats if not (f.expected or f.reason == ASKED or f.is_consequence)
+            f
+            for f in self.floats
+            if not (f.expected or f.cause is FloatCause.ASKED or f.is_consequence)
         )
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from .layers.element_function import minimum_of
 from .moving import MOVEMENTS, only_moves
 from .onnx_operator import OnnxOperatorLayer, type_name
 from .params import QuantizationParams
-from .plan import ASKED, STANDALONE, WEIGHTED, Block, FloatNode, Plan
+from .plan import STANDALONE, WEIGHTED, Block, FloatCause, FloatNode, FloatReason, Plan
 
 
 def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
@@ -31,7 +31,7 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
     for name in integer - needed - moved_outputs(graph, chains):
         node = graph[name]
         if only_moves(node) or node.kind == "input":
-            reasons[name] = "nothing behind it is integer"
+            reasons[name] = FloatCause.NOTHING_BEHIND.told()
     quantized = _quantized_outputs(graph, chains, needed)
     borders = find_borders(graph, lambda n: folded_padding(n) if n.name in chains else None)
     blocks: dict[str, Block] = {}
@@ -53,8 +53,8 @@ def make_plan(graph: Graph, qparams: QuantizationParams) -> Plan:
     )
     inputs = tuple(name for name in graph.inputs if name not in reasons)
     floats = tuple(
-        FloatNode(graph[name], reason, is_final_function(graph, graph[name]))
-        for name, reason in reasons.items()
+        FloatNode(graph[name], why.cause, why.sentence, is_final_function(graph, graph[name]))
+        for name, why in reasons.items()
         if graph[name].kind not in ("input", "identity")
     )
     flowing = frozenset(members) | moves | frozenset(inputs)
@@ -90,24 +90,24 @@ def stays_float(qparams: QuantizationParams) -> Callable[[Node], bool]:
     return lambda node: qparams.for_layer(node.name, node.kind, source=node.source).float
 
 
-def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, str]:
+def _float_reasons(graph: Graph, qparams: QuantizationParams) -> dict[str, FloatReason]:
     """Why each node that cannot be integer cannot, in topological order.
 
     Behind a layer that is float because the user asked for it integers begin again, and behind the
     layers at the beginning of the network that have no integer form they begin.
     """
-    reasons: dict[str, str] = {}
+    reasons: dict[str, FloatReason] = {}
     beginning = _float_beginning(graph)
     asked: set[str] = set()
-    is_asked = stays_float(qparams)
+    is_asked, kept = stays_float(qparams), FloatCause.ASKED.told()
     for node in graph:
         stopping = [v for v in node.inputs if producer_of(v) in reasons.keys() - asked]
         behind = stopping[0] if stopping else None
-        own = ASKED if is_asked(node) else _refusal(graph, node, node.name in beginning)
-        if (own == ASKED or node.name in beginning) and behind is None:
+        own = kept if is_asked(node) else _refusal(graph, node, node.name in beginning)
+        if (own is kept or node.name in beginning) and behind is None:
             asked.add(node.name)
         if behind is not None:
-            reasons[node.name] = f"behind {producer_of(behind)!r}, which is float"
+            reasons[node.name] = FloatCause.BEHIND.told(producer_of(behind))
             if own is not None and graph[behind].kind == "input":
                 reasons[node.name] = own
         elif own is not None:
@@ -141,46 +141,43 @@ def _float_beginning(graph: Graph) -> set[str]:
     return {name for name in found if not sources[name] & begins}
 
 
-def _refusal(graph: Graph, node: Node, begins: bool = False) -> str | None:
-    """One sentence why no hardware layer does this node; None if one does.
+def _refusal(graph: Graph, node: Node, begins: bool = False) -> FloatReason | None:
+    """Why no hardware layer does this node; None if one does.
 
     begins: whether integers begin behind it.
     """
     if node.kind == "opaque":
         kept = node.attrs["layer"]
-        layer = type_name(kept)
         why = kept.reason if isinstance(kept, OnnxOperatorLayer) else node.attrs.get("reason", "")
-        # That its class is unknown is said already.
-        told = f" ({why})" if why and not why.startswith(layer) else ""
         remedy = (
             "integers begin behind it"
             if begins
             else "replace it by supported layers, or name it in float_layers to go on in integers "
             "behind it"
         )
-        return f"{layer} has no integer form here{told}; {remedy}"
+        return FloatCause.LAYER.told(type_name(kept), f" ({why})" if why else "", remedy)
     if node.kind == "batchnorm":
-        return "a BatchNormalization that could not be folded has no integer form"
+        return FloatCause.NOT_FOLDED.told()
     if node.kind not in {"input"} | WEIGHTED | MERGES | STANDALONE | MOVEMENTS:
-        return f"{node.kind} has no integer form"
+        return FloatCause.KIND.told(node.kind)
     if None in node.shape:
-        return f"its shape {node.shape} is not fixed; give the model a fixed input size"
+        return FloatCause.OPEN_SHAPE.told(node.shape)
     if node.kind == "activation":
         return _refused_function(graph, node)
     if node.kind == "pad" and node.attrs.get("value", 0.0) != 0.0:
-        return f"it pads with {node.attrs['value']:g}, and integers with zeros only"
+        return FloatCause.PADDING.told(node.attrs["value"])
     if node.kind in ("multiply", "subtract") and len(node.inputs) != 2:
-        return f"it takes {len(node.inputs)} inputs, and a hardware layer two"
+        return FloatCause.OPERANDS.told(len(node.inputs))
     return None
 
 
-def _refused_function(graph: Graph, node: Node) -> str | None:
+def _refused_function(graph: Graph, node: Node) -> FloatReason | None:
     """Why an element-wise function gets no table; None if it does."""
     if is_final_function(graph, node):
-        return "the function at the end of the model is left to the application"
+        return FloatCause.AT_THE_END.told()
     alpha = node.weights.get("alpha")
     if alpha is not None and alpha.size not in (1, alpha.shape[-1]):
-        return "its slope differs between positions, and tables between channels only"
+        return FloatCause.SLOPES.told()
     return None
 
 

@@ -22,7 +22,7 @@ from sanitize.log import Log, layer_of
 from .layers import Dequantizer, InputQuantizer
 from .onnx_operator import type_name
 from .params import QuantizationParams
-from .plan import Plan
+from .plan import FloatCause, Plan
 
 INPUT = "InputLayer"
 """Type of the layers that only stand for an input."""
@@ -35,16 +35,17 @@ class Provenance:
     layers: layers of the user's model, name -> type, in their order; those of nested models are
     named 'inner/layer'. sources: name of each layer of the quantized model -> the user's layers
     that it computes, first the one that it is named after. floats: names of those that stay float
-    -> the reason. log: the rewrites that went before. params: the settings, None if they are not
-    known. observers: names of layers of the quantized model -> their observer, where it is not that
-    of params. provisional: the ranges come from random numbers, and what is decided by samples once
-    and for all waits for some. hints: what is told when the model begins to train. outputs: what
-    the user's model calls its outputs.
+    -> the reason. following: of these, those that only are behind others. log: the rewrites that
+    went before. params: the settings, None if they are not known. observers: names of layers of the
+    quantized model -> their observer, where it is not that of params. provisional: the ranges come
+    from random numbers, and what is decided by samples once and for all waits for some. hints: what
+    is told when the model begins to train. outputs: what the user's model calls its outputs.
     """
 
     layers: Mapping[str, str]
     sources: Mapping[str, tuple[str, ...]]
     floats: Mapping[str, str] = field(default_factory=dict)
+    following: frozenset[str] = frozenset()
     log: Log = field(default_factory=Log)
     params: QuantizationParams | None = None
     observers: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Provenance:
             "layers": [list(pair) for pair in self.layers.items()],
             "sources": [[name, list(source)] for name, source in self.sources.items()],
             "floats": [list(pair) for pair in self.floats.items()],
+            "following": sorted(self.following),
             "log": self.log.to_config(),
             "params": None if self.params is None else self.params.to_config(),
             "observers": dict(self.observers),
@@ -73,12 +75,13 @@ class Provenance:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Provenance:
-        """The reverse of to_config; files of before settings were kept have none."""
+        """The reverse of to_config; files of before settings and causes were kept have none."""
         params = config.get("params")
         return cls(
             dict(config["layers"]),
             {name: tuple(source) for name, source in config["sources"]},
             dict(config["floats"]),
+            frozenset(config.get("following", ())),
             Log.from_config(config["log"]),
             None if params is None else QuantizationParams.from_config(params),
             dict(config.get("observers", {})),
@@ -106,8 +109,13 @@ def trace(layers: Mapping[str, str], plan: Plan, log: Log) -> Provenance:
         )
         for entry in plan.floats
     }
+    following = frozenset(
+        quantized_name(entry.node.name)
+        for entry in plan.floats
+        if entry.cause is FloatCause.BEHIND and not entry.expected
+    )
     inputs = {layer: INPUT for name in plan.graph.inputs for layer in plan.graph[name].source}
-    return Provenance({**inputs, **layers}, sources, floats, log)
+    return Provenance({**inputs, **layers}, sources, floats, following, log)
 
 
 def chosen_observers(plan: Plan, params: QuantizationParams) -> dict[str, str]:

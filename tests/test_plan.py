@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers
 
 from quantkeras.params import QuantizationParams
-from quantkeras.plan import Plan
+from quantkeras.plan import FloatCause, Plan
 from quantkeras.planning import make_plan
 from sanitize import sanitize_graph
 from sanitize.graph import Graph, Node
@@ -105,6 +105,7 @@ def test_what_stays_float_says_why():
         "slopes": "its slope differs between positions, and tables between channels only",
         "b": "behind 'slopes', which is float",
     }
+    assert [entry.cause for entry in plan.floats] == [FloatCause.SLOPES, FloatCause.BEHIND]
     assert [entry.node.name for entry in plan.stops] == ["slopes"]
 
 

@@ -38,6 +38,7 @@ class LayerCoverage:
     of it is left to compute; ``input``. parts: the layers of the quantized model that are named
     after it. merged_into: layers of the user's model whose hardware layers do the rest of it.
     reason: why (part of) it is float, or which rules removed it. rules: those that changed it.
+    follows: it is float only because it is behind a layer that is.
     """
 
     name: str
@@ -47,6 +48,7 @@ class LayerCoverage:
     merged_into: tuple[str, ...] = ()
     reason: str = ""
     rules: tuple[str, ...] = ()
+    follows: bool = False
 
     @property
     def became(self) -> str:
@@ -89,7 +91,9 @@ class LayerCoverage:
     def to_config(self) -> dict[str, Any]:
         """JSON-able, with the texts of the table."""
         texts = {"became": self.became, "weights": self.weights, "output": self.output}
-        return {**asdict(self), **texts}
+        config = {**asdict(self), **texts}
+        del config["follows"]
+        return config
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class Coverage:
         for status, label in (("partly", "float in part"), ("float", "float")):
             layers = [layer for layer in self.layers if layer.status == status]
             # Those that only follow another float layer tell nothing new.
-            causes = [x for x in layers if not x.reason.startswith("behind")] or layers
+            causes = [x for x in layers if not x.follows] or layers
             if layers:
                 named = ", ".join(f"{x.name} ({x.reason})" for x in causes[:LISTED])
                 more = len(layers) - len(causes[:LISTED])
@@ -274,4 +278,5 @@ def _layer(
     status: Status = "integer"
     if floats:
         status = "float" if len(floats) == len(present) else "partly"
-    return LayerCoverage(name, kind, status, own, merged, "; ".join(reasons), rules)
+    follows = bool(floats) and floats[0].name in provenance.following
+    return LayerCoverage(name, kind, status, own, merged, "; ".join(reasons), rules, follows)

@@ -40,8 +40,8 @@ class Call:
     ``values`` and ``shapes`` describe the tensors that flow in, unbatched; ``args`` and ``kwargs``
     are the arguments with a :class:`Slot` for each tensor. ``outputs`` are unbatched shapes.
     An entry calls :meth:`emit` once or more, and the last one makes the output, unless it lists
-    the values of all outputs in ``results``; or it returns False
-    before it has emitted anything, and the call becomes opaque with ``reason``.
+    the values of all outputs in ``results``; or it returns False before it has emitted anything,
+    and the call becomes opaque with ``reason``, which is empty where no entry knows the operation.
     """
 
     operation: Any

@@ -75,7 +75,7 @@ class NodesOfCalls:
             "layer": layer,
             "call": OpaqueCall(layer, call.args, dict(call.kwargs), tuple(call.dtypes)),
             "shapes": tuple(call.outputs),
-            "reason": call.reason or _not_known(layer),
+            "reason": call.reason,
         }
         shape = call.outputs[0]
         self.nodes[full] = Node(full, "opaque", tuple(call.values), attrs, {}, shape, (name,))
@@ -123,8 +123,3 @@ class NodesOfCalls:
 def unbatched(tensor: Any) -> Shape:
     """The shape of a tensor of the model without its first axis."""
     return tuple(tensor.shape[1:])
-
-
-def _not_known(operation: Any) -> str:
-    what = "layers" if isinstance(operation, keras.layers.Layer) else "operations"
-    return f"{type(operation).__name__} is not among the {what} that are understood"

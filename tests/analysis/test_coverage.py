@@ -113,12 +113,18 @@ def test_layers_that_stay_float_say_why():
     x = RunningSum(name="mine")(x)
     x = layers.Flatten(name="flat")(x)
     outputs = layers.Dense(3, name="head")(x)
-    found = coverage(quantized(keras.Model(image, outputs)))
+    made = quantized(keras.Model(image, outputs))
+    found = coverage(made)
     assert (found["mine"].status, found["mine"].type) == ("float", "RunningSum")
     assert found["mine"].became == "RunningSum" and "RunningSum has no integer form" in str(found)
     assert found["head"].reason.startswith("behind 'flat'") or "behind" in found["head"].reason
     assert found.summary.startswith("1 of 4 layers integer; float: mine (RunningSum has no")
     assert found.summary.endswith("and 2 more")
+    assert [layer.name for layer in found.layers if layer.follows] == ["flat", "head"]
+    assert coverage(keras.models.clone_model(made)).summary == found.summary
+    config = provenance_of(made).to_config()
+    del config["following"]  # files of before causes were kept
+    assert Provenance.from_config(config).floats == provenance_of(made).floats
     asked = QuantizationParams(float_layers=("head",))
     found = coverage(quantized(classifier(), qparams=asked))
     assert found["head"].reason.startswith("kept in float as asked")
