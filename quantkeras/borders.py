@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.rules.linear import constant_response
 
-from .movement_steps import moved, movement_steps
+from .movement_steps import carry_through
 from .moving import only_moves
-from .numerics.shapes import fixed_shape
 
 Array = NDArray[np.float64]
 
@@ -95,12 +94,7 @@ def _border(graph: Graph, name: str, path: list[Node], values: Array) -> Border:
     origin: Any = np.arange(channels)
     if path and (values != values[:1]).any():
         for node in path:
-            if node.kind == "identity":
-                continue
-            before, after = (fixed_shape(s, node.name) for s in (shape, node.shape))
-            for step in movement_steps(node, before, after):
-                origin, before = moved(origin, step.spec, before), step.shape
-            shape = node.shape
+            origin, shape = carry_through(origin, node, shape, node.shape), node.shape
     elif path:
         values = np.broadcast_to(values[:1], (channels,))
     np.minimum.at(lowest, origin, np.broadcast_to(values, origin.shape))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sanitize.graph import Node
 
-from .numerics.arrays import IntArrays
-from .numerics.layer import LayerParams, LayerSpec, Slices, run_layer
+from .numerics.carry import carry
+from .numerics.layer import LayerSpec, Slices
+from .numerics.shapes import fixed_shape
 from .numerics.windows import Pool, Window
 
 Shape = tuple[int, ...]
@@ -37,19 +39,18 @@ def movement_steps(node: Node, shape: Shape, output_shape: Shape) -> list[Step]:
     return steps
 
 
-def moved(array: np.ndarray, spec: LayerSpec, shape: Shape) -> np.ndarray:
-    """What belongs to the elements of a tensor, behind a layer that moves them.
+def carry_through(
+    array: np.ndarray, node: Node, shape: Sequence[Any], output_shape: Sequence[Any]
+) -> np.ndarray:
+    """What belongs to the elements of a tensor, behind a node that moves them.
 
-    array: fracs or scales, broadcastable to ``shape``; without the leading axes along which the
-    result is the same. Pooling and padding need arrays that do not differ by position.
+    array: broadcastable to ``shape``; see :func:`~quantkeras.numerics.carry.carry`. shape,
+    output_shape: as in :func:`movement_steps`.
     """
-    if array.size == 1 or (spec.kind in ("identity", "pad") and array.ndim == 1):
-        return array
-    full = np.broadcast_to(array, shape)[None]
-    result = run_layer(spec, LayerParams(), [full], IntArrays())[0]
-    while result.ndim > 1 and (result == result[:1]).all():
-        result = result[0]
-    return np.asarray(result)
+    before = fixed_shape(shape, node.name)
+    for step in movement_steps(node, before, fixed_shape(output_shape, node.name)):
+        array, before = carry(array, step.spec, before), step.shape
+    return array
 
 
 def _whole_slices(slices: Any, shape: Shape) -> Slices:
@@ -75,4 +76,4 @@ def _spec(node: Node, output_shape: Shape) -> LayerSpec:
         return LayerSpec("upsample", size=tuple(node.attrs["size"]))
     if node.kind == "reshape":
         return LayerSpec("reshape", shape=output_shape)
-    return LayerSpec("flatten")
+    return LayerSpec(node.kind)  # flatten, identity

@@ -8,51 +8,13 @@ import pytest
 from exactness import as_numpy, assert_exact
 
 from quantkeras.api import load_model, quantize, save_model
-from quantkeras.movement_steps import moved, movement_steps
+from quantkeras.movement_steps import carry_through, movement_steps
 from quantkeras.numerics.arrays import IntArrays
-from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer import LayerParams, run_layer
 from sanitize.graph import Node
+from sanitize.semantics import run_node
 
 SHAPE = (2, 3, 4)
-ARRAYS = {
-    "one": np.array([7]),
-    "channels": np.array([1, 2, 3, 4]),
-    "rows": np.array([5, 6]).reshape(2, 1, 1),
-    "all": np.arange(24).reshape(SHAPE),
-}
-SPECS = [
-    LayerSpec("flatten"),
-    LayerSpec("reshape", shape=(6, 4)),
-    LayerSpec("reshape", shape=(3, 2, 4)),
-    LayerSpec("reshape", shape=(4, 6)),
-    *(LayerSpec("permute", dims=dims) for dims in [(1, 0, 2), (2, 0, 1), (0, 2, 1)]),
-    LayerSpec("slice", slices=((0, 2, 1), (2, None, -2), (1, 4, 2))),
-    LayerSpec("slice", slices=((1, 2, 1),) * 3),
-    LayerSpec("upsample", size=(2, 3)),
-]
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_every_element_keeps_its_number(name, spec):
-    array = ARRAYS[name]
-    wanted = run_layer(spec, LayerParams(), [np.broadcast_to(array, SHAPE)[None]], IntArrays())[0]
-    found = moved(array, spec, SHAPE)
-    np.testing.assert_array_equal(np.broadcast_to(found, wanted.shape), wanted)
-
-
-def test_numbers_per_channel_stay_so():
-    channels = ARRAYS["channels"]
-    for spec in (LayerSpec("permute", dims=(1, 0, 2)), LayerSpec("upsample", size=(2, 2))):
-        assert moved(channels, spec, SHAPE).tolist() == channels.tolist()
-    window = Window((2, 2))
-    for spec in (
-        LayerSpec("pad", pads=((1, 0), (0, 2))),
-        LayerSpec("identity", pool=Pool("max", window)),
-    ):
-        assert moved(channels, spec, SHAPE) is channels
-    assert moved(ARRAYS["one"], LayerSpec("flatten"), SHAPE).shape == (1,)
 
 
 def test_a_slice_that_drops_axes_is_two_steps():
@@ -65,6 +27,25 @@ def test_a_slice_that_drops_axes_is_two_steps():
     for step in steps:
         x = run_layer(step.spec, LayerParams(), [x], IntArrays())
     np.testing.assert_array_equal(x[0], np.arange(24).reshape(SHAPE)[1, ::-1, 0:3:2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "attrs", "shape"),
+    [
+        ("flatten", {}, (24,)),
+        ("reshape", {}, (6, 4)),
+        ("permute", {"dims": (2, 0, 1)}, (4, 2, 3)),
+        ("upsample", {"size": (2, 1)}, (4, 3, 4)),
+        ("slice", {"slices": ((1, 2, 1), (None, None, -1), (0, 3, 2)), "squeeze": (0,)}, (3, 2)),
+        ("identity", {}, SHAPE),
+    ],
+)
+def test_what_belongs_to_elements_moves_as_the_float_node_does(kind, attrs, shape):
+    node = Node("moves", kind, ("x",), {"shape": shape, **attrs}, shape=shape)
+    for array in (np.arange(4), np.arange(6).reshape(2, 3, 1), np.arange(24).reshape(SHAPE)):
+        wanted = run_node(node, [np.broadcast_to(array, SHAPE)[None]], np.int64)[0][0]
+        found = carry_through(array, node, SHAPE, shape)
+        np.testing.assert_array_equal(np.broadcast_to(found, shape), wanted)
 
 
 MOVES = {

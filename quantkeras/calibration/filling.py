@@ -33,6 +33,7 @@ from sanitize.graph import Graph, Node
 from .. import moving
 from ..borders import Border
 from ..layers import PART_SPREAD, InputQuantizer, OutputQuantizer, WeightedLayer
+from ..movement_steps import carry_through
 from ..numerics.shapes import fixed_shape
 
 HEADROOM = 0.85
@@ -42,7 +43,7 @@ BITS_TO_SPARE = 8
 """Weights of so many bits may become uneven."""
 
 MOVEMENTS = moving.MOVEMENTS - {"slice", "upsample"}
-"""Of which :func:`moved_along` knows what becomes of channels."""
+"""Through which ratios go to the readers."""
 
 
 class Reader(NamedTuple):
@@ -188,17 +189,9 @@ def moved_along(ratio: np.ndarray, source: Node, path: list[Node]) -> np.ndarray
         return ratio
     if (ratio == ratio[0]).all():
         return ratio[:1]  # whatever becomes of the channels
-    array, shape = ratio, fixed_shape(source.shape)
+    array, shape = ratio, source.shape
     for node in path:
-        moved = fixed_shape(node.shape)
-        if node.kind in ("flatten", "reshape"):
-            array = np.broadcast_to(array, shape).reshape(moved)
-        elif node.kind == "permute":
-            array = np.broadcast_to(array, shape).transpose(node.attrs["dims"])
-        if array.ndim > 1:
-            rows = array.reshape(-1, array.shape[-1])
-            array = rows[0] if (rows == rows[0]).all() else array
         if array.ndim > 1 and node.kind in ("max_pool", "pad"):
             return None
-        shape = moved
+        array, shape = carry_through(array, node, shape, node.shape), node.shape
     return array if array.ndim == 1 else None

@@ -20,7 +20,8 @@ from ..layers import (
     WeightedLayer,
     program_input,
 )
-from ..movement_steps import moved, movement_steps
+from ..movement_steps import carry_through, movement_steps
+from ..numerics.carry import carry
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
 from ..onnx_operator import kind_of
@@ -152,11 +153,7 @@ class _Converter:
             return made
         source = node.inputs[0]
         found, shape = self._format_made_by(producer_of(source)), self._shape(source)
-        if node.kind == "identity":
-            return found
-        for step in movement_steps(node, shape, self._shape(name)):
-            found, shape = found.with_frac(moved(found.frac, step.spec, shape)), step.shape
-        return found
+        return found.with_frac(carry_through(found.frac, node, shape, self._shape(name)))
 
     def _behind_identities(self, name: str) -> str:
         """The node that makes what this one hands on: identities are no layers of a program."""
@@ -200,9 +197,9 @@ class _Converter:
         steps = movement_steps(node, shape, self._shape(node.name))
         for number, step in enumerate(steps, 1):
             if found is not None:
-                found = found.with_frac(moved(found.frac, step.spec, shape))
+                found = found.with_frac(carry(found.frac, step.spec, shape))
             if scale is not None:
-                scale = moved(scale, step.spec, shape)
+                scale = carry(scale, step.spec, shape)
             own = node.name if number == len(steps) else f"{node.name}/{step.spec.kind}"
             limits = (found.qmin, found.qmax) if found is not None else (0, 0)
             params = LayerParams(qmin=limits[0], qmax=limits[1])

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..numerics.arrays import IntArrays, Movements
-from ..numerics.layer import LayerParams, Slices
+from ..numerics.carry import carry, without_leading
+from ..numerics.layer import LayerParams, LayerSpec, Slices
 from ..numerics.windows import Pads, Pool, Window
 from .layer_builder import LayerBuilder, Shape, Tensor
 from .onnx_movements import emit_concat, emit_permute, emit_reshape, emit_slice, emit_upsample
@@ -206,33 +207,32 @@ class ValueArrays:
     def concat(self, xs: Sequence[Valued], axis: int) -> Valued:
         """Concat."""
         moved = emit_concat(self._builder, [x.tensor for x in xs], axis)
-        return Valued(moved, _moved(xs, lambda *steps: Movements().concat(steps, axis)))
+        return Valued(moved, _joined(xs, axis))
 
     def reshape(self, x: Valued, shape: tuple[int, ...]) -> Valued:
         """The elements in channels-last order under another shape."""
         moved = emit_reshape(self._builder, x.tensor, shape)
-        return Valued(moved, _moved([x], lambda step: Movements().reshape(step, shape)))
+        return Valued(moved, _moved(x, LayerSpec("reshape", shape=shape)))
 
     def permute(self, x: Valued, dims: tuple[int, ...]) -> Valued:
         """Transpose."""
         moved = emit_permute(self._builder, x.tensor, dims)
-        return Valued(moved, _moved([x], lambda step: Movements().permute(step, dims)))
+        return Valued(moved, _moved(x, LayerSpec("permute", dims=dims)))
 
     def pad(self, x: Valued, pads: Pads) -> Valued:
         """Zeros around height and width."""
-        around = ((0, 0), *pads, (0, 0))
         moved = pad_map(self._builder, x.tensor, pads, 0)
-        return Valued(moved, _moved([x], lambda step: np.pad(step, around, mode="edge")))
+        return Valued(moved, _moved(x, LayerSpec("pad", pads=pads)))
 
     def slice(self, x: Valued, slices: Slices) -> Valued:
         """``x[:, start:stop:step, ...]``."""
         moved = emit_slice(self._builder, x.tensor, slices)
-        return Valued(moved, _moved([x], lambda step: Movements().slice(step, slices)))
+        return Valued(moved, _moved(x, LayerSpec("slice", slices=slices)))
 
     def upsample(self, x: Valued, size: tuple[int, int]) -> Valued:
         """Resize to the nearest pixel."""
         moved = emit_upsample(self._builder, x.tensor, size)
-        return Valued(moved, _moved([x], lambda step: Movements().upsample(step, size)))
+        return Valued(moved, _moved(x, LayerSpec("upsample", size=size)))
 
     # -- parts -------------------------------------------------------------------------------
 
@@ -288,10 +288,16 @@ class ValueArrays:
         return Valued(self._builder.operate("Mul", x.tensor, gain), step)
 
 
-def _moved(xs: Sequence[Valued], move: Callable[..., Any]) -> Floats:
-    """Steps behind a movement, without the leading axes along which they do not vary."""
-    full = [np.broadcast_to(x.step, x.shape)[None] for x in xs]
-    found = np.asarray(move(*full)[0], np.float64)
-    while found.ndim and (found == found[:1]).all():
-        found = found[0]
-    return found
+def _moved(x: Valued, movement: LayerSpec) -> Floats:
+    return _compact(carry(x.step, movement, x.shape))
+
+
+def _joined(xs: Sequence[Valued], axis: int) -> Floats:
+    steps = [np.broadcast_to(x.step, x.shape)[None] for x in xs]
+    return _compact(without_leading(Movements().concat(steps, axis)[0]))
+
+
+def _compact(steps: Floats) -> Floats:
+    """One number where all steps are the same."""
+    found = uniform(steps)
+    return steps if found is None else np.asarray(found)

@@ -26,6 +26,7 @@ import numpy as np
 from keras import ops
 
 from ..errors import TrainingWarning
+from ..numerics.shapes import fixed_shape
 from . import exact_ops as exact
 from .tensor_format import TensorFormat, with_lsb
 
@@ -186,7 +187,7 @@ class OutputQuantizer(Quantizer):
     def tensor_format(self, shape: tuple[int | None, ...], producer: str) -> TensorFormat:
         """Format of a tensor of that unbatched shape that the layer ``producer`` quantizes here."""
         spread = self.max_spread if self.per_channel else 0
-        steps = (shape[-1],) if self.per_channel else (1,)
+        steps = fixed_shape(shape[-1:], producer) if self.per_channel else (1,)
         return TensorFormat(
             lambda: (self.bits, self.signed), shape, self.lsb, steps, (producer,), spread
         )

@@ -19,10 +19,13 @@ from keras import ops
 
 from sanitize.keras_io.opaque import OperationLayer
 
-from ..errors import QuantizationError
+from ..numerics.carry import places_behind
 from ..numerics.formats import Format
+from ..numerics.layer import LayerSpec
+from ..numerics.windows import Pool, Window
 
 Tensor = Any
+Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class TensorFormat:
     integers: Callable[[], tuple[int, bool]]
     shape: tuple[int | None, ...]
     lsb: Callable[[], Tensor]
-    lsb_shape: tuple[int | None, ...]
+    lsb_shape: tuple[int, ...]
     producers: tuple[str, ...]
     spread: int | None = None
 
@@ -92,24 +95,26 @@ def with_lsb(values: Tensor, source: Callable[[], Tensor], lsb: Tensor) -> Tenso
 def format_of(tensor: Any) -> TensorFormat | None:
     """Format of a symbolic tensor, or None if it is float (no quantized layer produced it)."""
     operation, node_index, _ = tensor._keras_history
-    own = getattr(operation, "output_format", None)
-    if own is not None:
-        found: TensorFormat | None = own(tuple(tensor.shape[1:]))
-        return found
-    move = _moved(operation)
-    if move is None:
-        return None
-    sources = operation._inbound_nodes[node_index].arguments.keras_tensors
-    source = format_of(sources[0])
-    if source is None:
-        return None
     shape = tuple(tensor.shape[1:])
-    symbol = keras.KerasTensor(source.lsb_shape)
+    own: Callable[[Shape], TensorFormat] | None = getattr(operation, "output_format", None)
+    if own is not None:
+        return own(shape)
+    movements = _movements(operation, shape)
+    if not movements:
+        return None
+    found = format_of(operation._inbound_nodes[node_index].arguments.keras_tensors[0])
+    for movement, behind in movements:
+        found = None if found is None else _carried(found, movement, behind)
+    return found
+
+
+def _carried(source: TensorFormat, movement: LayerSpec, shape: Shape) -> TensorFormat:
+    """Format of a tensor of ``shape`` that a movement makes of the source."""
+    places = places_behind(source.lsb_shape, movement, source.shape)
+    if places is None:
+        return replace(source, shape=shape)
     return replace(
-        source,
-        shape=shape,
-        lsb=lambda: move(source.lsb(), source.shape, shape),
-        lsb_shape=tuple(move(symbol, source.shape, shape).shape),
+        source, shape=shape, lsb=lambda: ops.take(source.lsb(), places), lsb_shape=places.shape
     )
 
 
@@ -133,77 +138,54 @@ def join_formats(formats: Sequence[TensorFormat]) -> TensorFormat:
     return TensorFormat(integers, formats[0].shape, lsb, widest, producers)
 
 
-def _keep(array: Tensor, source: Sequence[int | None], target: Sequence[int | None]) -> Tensor:
-    del source, target
-    return array
-
-
-def _keep_channels(
-    array: Tensor, source: Sequence[int | None], target: Sequence[int | None]
-) -> Tensor:
-    """For layers that join or add positions: they need one format per channel or tensor."""
-    if len(array.shape) > 1:
-        raise QuantizationError(
-            f"a tensor of shape {tuple(source)} is pooled or padded, but its formats differ by "
-            "position (its channels were moved); quantize it per tensor, with per_channel=False"
-        )
-    return _keep(array, source, target)
-
-
-def _reshaped(array: Tensor, source: Sequence[int | None], target: Sequence[int | None]) -> Tensor:
-    if array.shape in ((), (1,)) or (len(array.shape) == 1 and source[-1] == target[-1]):
-        return array
-    return ops.reshape(ops.broadcast_to(array, source), target)
-
-
-def _moved(operation: Any) -> Callable[..., Tensor] | None:
-    """How a per-channel array follows a layer that only moves values; None for any other layer.
-
-    The result maps (array, input shape, output shape) to the array for the output.
+def _movements(operation: Any, shape: Shape) -> list[tuple[LayerSpec, Shape]]:
+    """What a layer that only moves values does: movements and their output shapes, the last of
+    which is ``shape``. Empty for any other layer.
     """
     layers = keras.layers
+    target = tuple(-1 if size is None else size for size in shape)
     if isinstance(operation, layers.Flatten | layers.Reshape):
-        return _reshaped
+        return [(LayerSpec("reshape", shape=target), shape)]
     if isinstance(operation, layers.Permute):
-        order = [d - 1 for d in operation.dims]
-
-        def permuted(array: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
-            del target
-            if array.shape in ((), (1,)) or (order[-1] == len(order) - 1 and len(array.shape) == 1):
-                return array
-            return ops.transpose(ops.broadcast_to(array, source), order)
-
-        return permuted
-    if isinstance(operation, OperationLayer) and type(operation.operation).__name__ == "GetItem":
-        (_, key), _ = operation.arguments.value
-        return _sliced(tuple(key)[1:])
+        return [(LayerSpec("permute", dims=tuple(d - 1 for d in operation.dims)), shape)]
     if isinstance(operation, layers.Cropping2D):
-        (top, bottom), (left, right) = operation.cropping
-        return _sliced((slice(top, -bottom or None), slice(left, -right or None), slice(None)))
-    if isinstance(operation, _POSITIONS_JOINING):
-        return _keep_channels
-    if isinstance(operation, _VALUE_KEEPING):
-        return _keep
-    if (
-        isinstance(operation, layers.Activation)
-        and operation.activation is keras.activations.linear
+        crop = ((start, -end or None, 1) for start, end in operation.cropping)
+        return [(LayerSpec("slice", slices=(*crop, (0, None, 1))), shape)]
+    if isinstance(operation, OperationLayer) and type(operation.operation).__name__ == "GetItem":
+        (_, (_, *key)), _ = operation.arguments.value
+        return _slices(key, shape)
+    if isinstance(operation, layers.ZeroPadding2D):
+        return [(LayerSpec("pad", pads=operation.padding), shape)]
+    if isinstance(operation, layers.UpSampling2D):
+        return [(LayerSpec("upsample", size=operation.size), shape)]
+    if isinstance(operation, layers.MaxPooling2D):
+        window = Window(operation.pool_size, operation.strides, operation.padding)
+        return [(LayerSpec("identity", pool=Pool("max", window)), shape)]
+    linear = getattr(operation, "activation", None) is keras.activations.linear
+    if isinstance(operation, _VALUE_KEEPING) or (
+        isinstance(operation, layers.Activation) and linear
     ):
-        return _keep
-    return None
+        return [(LayerSpec("identity"), shape)]
+    return []
 
 
-def _sliced(key: tuple[Any, ...]) -> Callable[..., Tensor]:
-    """key: what follows the batch in ``x[:, ...]``, one entry per axis."""
-
-    def sliced(array: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
-        if array.shape in ((), (1,)):
-            return array
-        if len(array.shape) == 1 and isinstance(key[-1], slice):
-            return array[key[-1:]]
-        del target
-        return ops.broadcast_to(array, source)[key]
-
-    return sliced
+def _slices(key: Sequence[Any], shape: Shape) -> list[tuple[LayerSpec, Shape]]:
+    """key: what follows the batch in ``x[:, ...]``, one entry per axis; numbers drop theirs."""
+    slices: list[Any] = []
+    cut: list[int | None] = []
+    rest = list(shape)
+    for entry in key:
+        if isinstance(entry, slice):
+            slices.append((entry.start, entry.stop, entry.step))
+            cut.append(rest.pop(0))
+        else:
+            slices.append((entry, entry + 1 or None, 1))
+            cut.append(1)
+    steps: list[tuple[LayerSpec, Shape]] = [(LayerSpec("slice", slices=tuple(slices)), tuple(cut))]
+    if len(cut) > len(shape):
+        target = tuple(-1 if size is None else size for size in shape)
+        steps.append((LayerSpec("reshape", shape=target), shape))
+    return steps
 
 
 _VALUE_KEEPING = (
@@ -212,10 +194,4 @@ _VALUE_KEEPING = (
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.Identity,
-)
-
-_POSITIONS_JOINING = (
-    keras.layers.MaxPooling2D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.UpSampling2D,
 )

@@ -33,12 +33,12 @@ def carry(array: Array, movement: LayerSpec, shape: Sequence[int | None]) -> Arr
     zeros are zeros in any step. Raises QuantizationError where a pool would join elements that have
     not the same, and where the sizes would have to be known.
     """
-    array = _without_leading(array)
+    array = without_leading(array)
     places = places_behind(array.shape, movement, shape)
-    return array if places is None else _without_leading(array.reshape(-1)[places])
+    return array if places is None else without_leading(array.reshape(-1)[places])
 
 
-def _without_leading(array: Array) -> Array:
+def without_leading(array: Array) -> Array:
     """The array without the leading axes along which it is the same."""
     while array.ndim > 1 and (array == array[:1]).all():
         array = array[0]
@@ -63,7 +63,7 @@ def places_behind(
         core = replace(movement, slices=cuts)
     else:
         full = np.broadcast_to(places, fixed_shape(shape))
-    found = _without_leading(run_layer(core, LayerParams(), [full[None]], _Places())[0])
+    found = without_leading(run_layer(core, LayerParams(), [full[None]], _Places())[0])
     return None if np.array_equal(found, places) else found
 
 

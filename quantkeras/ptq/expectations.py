@@ -28,6 +28,7 @@ from sanitize.semantics import evaluate, run_node
 from sanitize.verify import random_inputs
 
 from ..layers import HardwareLayer, InputQuantizer, QuantizedAdd, WeightedLayer
+from ..movement_steps import carry_through
 from ..numerics.shapes import fixed_shape
 from ..provenance import provenance_of
 from ..qmodel import QuantizedGraph, rounding_layer
@@ -182,13 +183,9 @@ def _through(node: Node, layer: HardwareLayer, sources: list[Moments | str]) -> 
 def _moved(graph: Graph, node: Node, source: Moments | str) -> Moments | str:
     if isinstance(source, str):
         return source
-    before = fixed_shape(graph.shape_of(node.inputs[0]), node.name)
-    arrays = []
-    for array in (source.mean, source.deviation):
-        full = np.broadcast_to(array, before)
-        moved = run_node(node, [np.asarray(full)[None]], np.float64)[0][0]
-        rows = moved.reshape(-1, moved.shape[-1])
-        if not (rows == rows[0]).all():
-            return f"behind '{node.name}' the mean differs between pixels"
-        arrays.append(rows[0])
-    return Moments(*arrays)
+    before, after = graph.shape_of(node.inputs[0]), fixed_shape(node.shape, node.name)
+    moments = (source.mean, source.deviation)
+    arrays = [carry_through(array, node, before, after) for array in moments]
+    if any(array.ndim > 1 for array in arrays):
+        return f"behind '{node.name}' the mean differs between pixels"
+    return Moments(*(np.broadcast_to(array, after[-1:]) for array in arrays))

@@ -18,7 +18,7 @@ from sanitize.graph import Graph, Node, producer_of
 from sanitize.kinds import Trait, kinds_with
 from sanitize.rules.linear import LINEAR, only_use, output_channels, used_elsewhere
 
-from ..numerics.shapes import fixed_shape
+from ..movement_steps import carry_through
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -101,10 +101,10 @@ def _link_from(graph: Graph, producer: Node) -> Link | str:
             if origin.ndim > 1:
                 return f"its channels are not the channels of the clip '{node.name}'"
             clips[node.name] = origin
-        if Trait.REARRANGES in node.traits:
+        if Trait.REARRANGES in node.traits or (node.kind == "pad" and origin.ndim > 1):
             if None in (*graph.shape_of(before.name), *node.shape):
                 return f"the size of '{node.name}' is not known"
-            origin = _moved(origin, graph.shape_of(before.name), node)
+            origin = carry_through(origin, node, graph.shape_of(before.name), node.shape)
         if node.kind == "concat":
             origin = _joined(graph, node, before.name, origin)
         path.append(node.name)
@@ -131,19 +131,6 @@ def _obstacle(graph: Graph, node: Node, origin: NDArray[Any]) -> str | None:
         return None
     what = node.attrs.get("function", node.kind)
     return f"it is read by '{node.name}' ({what}), which no factor crosses"
-
-
-def _moved(origin: NDArray[Any], before: tuple[Any, ...], node: Node) -> NDArray[Any]:
-    """The producer's channels behind a movement: (c,), or of the full shape if pixels differ."""
-    if node.kind == "identity":
-        return origin
-    full = np.broadcast_to(origin, before)
-    if node.kind == "permute":
-        full = full.transpose(node.attrs["dims"])
-    else:
-        full = full.reshape(fixed_shape(node.shape, node.name))
-    rows = full.reshape(-1, full.shape[-1])
-    return rows[0].copy() if (rows == rows[0]).all() else full
 
 
 def _joined(graph: Graph, node: Node, before: str, origin: Indices) -> Indices:

@@ -3,11 +3,18 @@
 import keras
 import numpy as np
 import pytest
-from exactness import as_numpy
+from exactness import as_numpy, assert_exact
 from keras import layers
 
 from quantkeras.errors import QuantizationError
-from quantkeras.layers import InputQuantizer, QuantizedDense, QuantizedReLU, format_of
+from quantkeras.layers import (
+    Dequantizer,
+    InputQuantizer,
+    OutputQuantizer,
+    QuantizedDense,
+    QuantizedReLU,
+    format_of,
+)
 from quantkeras.qmodel import layer_node
 from sanitize.keras_io import read_keras, write_keras
 
@@ -89,13 +96,37 @@ def test_formats_follow_slices(key, dims):
     np.testing.assert_array_equal(steps(written.outputs[0]), wanted[key])
 
 
-@pytest.mark.parametrize(
-    "layer", [layers.MaxPooling2D(2), layers.ZeroPadding2D(1), layers.UpSampling2D(2)]
-)
-def test_positions_of_unlike_formats_are_not_joined(layer):
-    tensor = layer(layers.Permute((3, 1, 2))(quantized()))
+def test_positions_of_unlike_formats_are_not_joined():
+    tensor = layers.MaxPooling2D(2)(layers.Permute((3, 1, 2))(quantized()))
     with pytest.raises(QuantizationError, match="differ by position.*per_channel=False"):
-        format_of(tensor).lsb()
+        format_of(tensor)
+
+
+@pytest.mark.parametrize("layer", [layers.ZeroPadding2D(1), layers.UpSampling2D(2)])
+def test_positions_of_unlike_formats_may_be_padded_and_repeated(layer, rng):
+    quantizer, inputs = InputQuantizer(bits=8), keras.Input((4, 5, 3))
+    x = layer(layers.Permute((3, 1, 2))(quantizer(inputs)))
+    output = OutputQuantizer(signed=True)
+    model = keras.Model(inputs, Dequantizer()(QuantizedReLU(output_quantizer=output)(x)))
+    quantizer.set_range(STEPS * 128)
+    output.set_range(np.full(x.shape[-1:], 128.0))
+    assert_exact(model, rng.normal(0, 40, (4, 4, 5, 3)).astype(np.float32))
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_maps_of_any_size_keep_their_channels(size):
+    moves = [
+        layers.ZeroPadding2D(1),
+        layers.UpSampling2D(2),
+        layers.MaxPooling2D(2),
+        layers.Cropping2D(1),
+        layers.Permute((2, 1, 3)),
+        layers.Reshape((-1, 3)),
+    ]
+    x = quantized((size, size, 3))
+    for move in moves:
+        x = move(x)
+    np.testing.assert_array_equal(as_numpy(format_of(x).lsb()), STEPS)
 
 
 def test_float_layers_have_no_format():

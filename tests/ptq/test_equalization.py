@@ -309,3 +309,16 @@ def test_a_depthwise_network_is_saved():
     saved = accuracy(quantize(equalize(unequal), params, calibration))
     assert as_it_is < accuracy(unequal) - 30
     assert saved > accuracy(unequal) - 10
+
+
+def test_factors_cross_a_padding_of_moved_channels():
+    model = sequential(
+        conv(4), layers.Permute((3, 1, 2)), layers.ZeroPadding2D(1), layers.Flatten(),
+        layers.Dense(2), shape=(3, 4, 3),
+    )  # fmt: skip
+    graph = read_keras(model)
+    (link,) = find_links(graph)[0]
+    assert set(link.origin) == {0, 1, 2, 3} and link.origin.size == 6 * 5 * 4
+    equalized, _ = equalize_graph(graph)
+    x = np.random.default_rng(4).normal(size=(2, 3, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(equalized, x), evaluate(graph, x), rtol=1e-4, atol=1e-4)
