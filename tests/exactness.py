@@ -14,7 +14,7 @@ from hypothesis import settings
 from keras import ops
 
 from quantkeras.conversion import convert
-from quantkeras.layers import Dequantizer, HardwareLayer
+from quantkeras.layers import Dequantizer, HardwareLayer, WeightedLayer
 from quantkeras.runtime import Program
 
 
@@ -57,6 +57,13 @@ def assert_exact(model: Any, x: Any, graph: bool | None = None, eager: bool = Tr
         graph = settings.get_current_profile_name() != "quick"
     program = convert(model)
     fed = fed_to(program, model, x)
+    for layer in model.layers:
+        if isinstance(layer, WeightedLayer) and layer.name in {own.name for own in program.layers}:
+            params = program[layer.name].params
+            np.testing.assert_array_equal(layer.qkernel, params.weights, err_msg=layer.name)
+            assert (layer.qbias is None) == (params.bias is None), layer.name
+            if params.bias is not None:
+                np.testing.assert_array_equal(layer.qbias, params.bias, err_msg=layer.name)
     integers = program.run_integers(fed, keep="all", engine="reference")
     blas = program.run_integers(fed, keep="all", engine="blas")
     for name, wanted in integers.items():

@@ -129,6 +129,22 @@ class WeightedLayer(HardwareLayer):
         bias = ops.convert_to_tensor(self.bias)
         return bias if self.batchnorm is None else self.batchnorm.folded_bias(bias)
 
+    @property
+    def qkernel(self) -> np.ndarray:
+        """The integers of the kernel as the program has them: int64, in the layout of
+        :class:`~quantkeras.numerics.layer.LayerParams`. Weights that are NaN have none.
+        """
+        return np.asarray(ops.convert_to_numpy(self.numbers().qkernel), np.int64)
+
+    @property
+    def qbias(self) -> np.ndarray | None:
+        """The integers of the bias, (c_out,) int64, in units of the accumulator; None without one.
+
+        Where batch normalization is folded or alive, its offset is part of them.
+        """
+        qbias = self.numbers().qbias
+        return None if qbias is None else np.asarray(ops.convert_to_numpy(qbias), np.int64)
+
     def fit_weights(self) -> None:
         """Set the weight ranges for the present kernel."""
         kernel = ops.convert_to_numpy(self.flat_kernel())
