@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanitize import evaluate
+from sanitize.functions import FUNCTIONS
 from sanitize.graph import Graph, producer_of
 from sanitize.keras_io import write_keras
 from sanitize.keras_io.names import layer_name
@@ -36,7 +37,7 @@ NOISE_FACTOR = 10.0
 #: Numbers that all values of a network hold for one sample; with more the check takes one sample.
 _LARGE_NETWORK = 2**23
 
-_ENDING_AT_ONE = ("sigmoid", "hard_sigmoid", "hard_sigmoid_keras2", "tanh", "softsign", "erf")
+_ENDING_AT_ONE = frozenset(name for name, function in FUNCTIONS.items() if function.most == 1.0)
 _PASSING = ("flatten", "reshape", "permute", "slice", "concat", "multiply", "maximum", "minimum",
             "identity", "upsample", "max_pool")  # fmt: skip
 """Kinds that give nothing larger than what they read, where that is at most 1."""

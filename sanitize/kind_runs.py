@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import apply_activation
+from .functions import apply_activation
 from .windows import Run, pad_hw, with_bias
 
 Array = NDArray[Any]

@@ -13,7 +13,7 @@ dense              kernel (in, out), [bias]; works on the last axis
 batchnorm          epsilon; mean, variance, [gamma], [beta]; last axis, inference statistics
 affine             scale, offset: x * scale + offset, both broadcast against the unbatched shape
 relu               [max_value]: clip(x, 0, max_value); max_value may be a weight per channel
-activation         function and its parameters: see ``sanitize.activations``
+activation         function and its parameters: see ``sanitize.functions``
 max_pool           size, strides, padding; padding counts as minus infinity
 avg_pool           size, strides, padding; padding is not counted in the mean
 global_*_pool      keepdims

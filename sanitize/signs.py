@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
+from .functions import least_value
 from .graph import Graph, Node
 from .kinds import Trait
-
-_NEVER_NEGATIVE = frozenset(
-    {
-        "sigmoid",
-        "hard_sigmoid",
-        "hard_sigmoid_keras2",
-        "sparse_sigmoid",
-        "softplus",
-        "squareplus",
-        "sparse_plus",
-        "exponential",
-        "absolute",
-        "square",
-    }
-)
 
 
 def is_non_negative(graph: Graph, value: str) -> bool:
@@ -27,9 +13,7 @@ def is_non_negative(graph: Graph, value: str) -> bool:
     if Trait.NEVER_NEGATIVE in node.traits:
         return True
     if node.kind == "activation":
-        low = node.attrs.get("low")
-        clipped = node.attrs["function"] == "clip" and low is not None and low >= 0
-        return clipped or node.attrs["function"] in _NEVER_NEGATIVE
+        return least_value(node.attrs) >= 0
     if Trait.LINEAR in node.traits or node.kind == "affine":
         positive = all((array >= 0).all() for array in node.weights.values())
         return positive and "activation" not in node.attrs and _inputs_are(graph, node)

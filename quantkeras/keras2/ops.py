@@ -11,10 +11,12 @@ Always one layer for one function: distances in the graph stay as they were.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 from keras import ops
 
 from quantkeras.keras2 import arithmetic, movements, operations
 from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, tensor
+from sanitize.functions import TENSORFLOW_FUNCTIONS
 
 
 def replacement(call: OpCall) -> Replacement:
@@ -34,6 +36,13 @@ def _unary(class_name: str, **config: Any) -> Callable[[OpCall], Replacement]:
 
 def _activation(name: str) -> Callable[[OpCall], Replacement]:
     return _unary("Activation", activation=name)
+
+
+def _function(name: str) -> Callable[[OpCall], Replacement]:
+    """An element-wise function by the name that it has in Keras 3."""
+    if hasattr(keras.activations, name):
+        return _activation(name)
+    return operations.unary(getattr(ops, name))
 
 
 def _several(class_name: str) -> Callable[[OpCall], Replacement]:
@@ -123,38 +132,16 @@ def _silu(call: OpCall) -> Replacement:
 _ACTIVATIONS = {
     "identity": "linear",
     "stop_gradient": "linear",
-    "math.exp": "exponential",
-    "math.log_sigmoid": "log_sigmoid",
-    "math.sigmoid": "sigmoid",
-    "math.softplus": "softplus",
-    "math.tanh": "tanh",
-    "nn.elu": "elu",
     "nn.log_softmax": "log_softmax",
-    "nn.selu": "selu",
-    "nn.softsign": "softsign",
 }
 """Function -> the activation that computes it."""
 
 _UNARY = {
-    "math.abs": ops.absolute,
-    "math.asinh": ops.arcsinh,
-    "math.atan": ops.arctan,
     "math.ceil": ops.ceil,
-    "math.cos": ops.cos,
-    "math.cosh": ops.cosh,
-    "math.erf": ops.erf,
-    "math.expm1": ops.expm1,
     "math.floor": ops.floor,
-    "math.log": ops.log,
-    "math.log1p": ops.log1p,
     "math.logical_not": ops.logical_not,
-    "math.reciprocal": ops.reciprocal,
     "math.round": ops.round,
-    "math.rsqrt": ops.rsqrt,
     "math.sign": ops.sign,
-    "math.sin": ops.sin,
-    "math.sinh": ops.sinh,
-    "math.sqrt": ops.sqrt,
     "ones_like": ops.ones_like,
     "zeros_like": ops.zeros_like,
 }
@@ -187,6 +174,7 @@ _REDUCTIONS = {
     "math.reduce_variance": ops.var,
 }
 _REMEDIES: Mapping[str, Callable[[OpCall], Replacement]] = {
+    **{name: _function(function.name) for name, function in TENSORFLOW_FUNCTIONS.items()},
     **{function: _activation(name) for function, name in _ACTIVATIONS.items()},
     **{name: operations.unary(function) for name, function in _UNARY.items()},
     **{name: operations.two_operands(function) for name, function in _BINARY.items()},

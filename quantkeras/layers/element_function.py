@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sanitize.activations import apply_activation
+from sanitize.functions import apply_activation
 from sanitize.keras_io.own_layers import own_layers
 from sanitize.keras_io.user import EagerFormula
 from sanitize.keras_io.write_functions import activation_layer
@@ -41,7 +41,7 @@ class ValueRows(NamedTuple):
 class ElementFunction:
     """One function, given by the attributes of an ``activation`` node of the float graph.
 
-    attrs: {"function": name, its parameters}; see :mod:`sanitize.activations`. The slope of
+    attrs: {"function": name, its parameters}; see :mod:`sanitize.functions`. The slope of
     a prelu is a weight of the layer and is passed where it is needed.
     """
 

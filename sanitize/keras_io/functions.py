@@ -13,81 +13,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..activations import PARAMETERS
+from ..functions import FUNCTIONS, KERAS_FUNCTIONS, named_spec
 from .opaque import OperationLayer
 from .probe import probe_elementwise, probe_softmax
 from .user import probed_spec, registered_spec
 
 Spec = dict[str, Any]
 
-#: The graph's name for each function, by the name that Keras, its operations and its classes have.
-NAMES: Mapping[str, str] = {
-    "abs": "absolute",
-    "exp": "exponential",
-    "hard_swish": "hard_silu",
-    "swish": "silu",
-    **{
-        name: name
-        for name in (
-            "absolute",
-            "arcsinh",
-            "arctan",
-            "celu",
-            "cos",
-            "cosh",
-            "elu",
-            "erf",
-            "erfc",
-            "expm1",
-            "exponential",
-            "hard_shrink",
-            "hard_sigmoid",
-            "hard_silu",
-            "hard_tanh",
-            "log",
-            "log10",
-            "log1p",
-            "log2",
-            "log_sigmoid",
-            "mish",
-            "reciprocal",
-            "rsqrt",
-            "selu",
-            "sigmoid",
-            "silu",
-            "sin",
-            "sinh",
-            "soft_shrink",
-            "softplus",
-            "softsign",
-            "sparse_plus",
-            "sparse_sigmoid",
-            "sqrt",
-            "square",
-            "squareplus",
-            "tanh",
-            "tanh_shrink",
-        )
-    },
-}
-
-
 #: The graph's name for each function, by the class name of the operation.
 OPERATION_NAMES: Mapping[str, str] = {
-    **{"".join(map(str.capitalize, name.split("_"))): mine for name, mine in NAMES.items()},
-    "Gelu": "gelu",
-    "Threshold": "threshold",
+    "".join(map(str.capitalize, name.split("_"))): function.name
+    for name, function in KERAS_FUNCTIONS.items()
 }
-
-
-def named_spec(function: str, **parameters: Any) -> Spec:
-    """The spec of the graph's ``function``; parameters that are not given have Keras' defaults."""
-    return {
-        "kind": "activation",
-        "function": function,
-        **PARAMETERS.get(function, {}),
-        **parameters,
-    }
 
 
 def spec_of_object(function: str, owner: Any) -> Spec | None:
@@ -95,7 +32,7 @@ def spec_of_object(function: str, owner: Any) -> Spec | None:
 
     None where a parameter is not one number.
     """
-    found = {name: getattr(owner, name) for name in PARAMETERS.get(function, {})}
+    found = {name: getattr(owner, name) for name in FUNCTIONS[function].parameters}
     if any(np.ndim(value) for value in found.values() if value is not None):
         return None
     numbers = {
@@ -173,10 +110,10 @@ def function_spec(function: Callable[..., Any] | None, rank: int) -> Spec | None
     if function is keras.ops.gelu:
         return named_spec("gelu", approximate=True)
     for owner in (keras.activations, keras.ops):
-        for name, mine in (*NAMES.items(), ("gelu", "gelu")):
+        for name, known in KERAS_FUNCTIONS.items():
             if getattr(owner, name, None) is function:
-                return named_spec(mine)
-    known = {
+                return named_spec(known.name)
+    rectified = {
         keras.activations.relu: relu_spec(None),
         keras.ops.relu: relu_spec(None),
         keras.activations.relu6: relu_spec(6.0),
@@ -185,8 +122,8 @@ def function_spec(function: Callable[..., Any] | None, rank: int) -> Spec | None
         keras.ops.leaky_relu: relu_spec(None, 0.2),
         keras.ops.negative: None,
     }
-    if function in known:
-        return known[function]
+    if function in rectified:
+        return rectified[function]
     return (
         registered_spec(function)
         or probe_elementwise(function, (4,) * rank)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import PARAMETERS, apply_activation
+from ..functions import FUNCTIONS, apply_activation
 from ..shapes import Shape
 from .trial import MAGNITUDES, grid, try_function, wide
 
@@ -61,7 +61,7 @@ def _candidates(x: Array, result: Array) -> Iterator[dict[str, Any]]:
     if low == 0.0 and high > 0.0:
         yield {"kind": "relu", "max_value": high}
     for name in _NAMES:
-        yield {"kind": "activation", "function": name, **PARAMETERS.get(name, {})}
+        yield {"kind": "activation", "function": name, **FUNCTIONS[name].parameters}
     yield {"kind": "activation", "function": "gelu", "approximate": True}
     if low < high:
         yield {"kind": "activation", "function": "clip", "low": low, "high": high}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from ..activations import PARAMETERS
+from ..functions import FUNCTIONS
 from .opaque import clone_with_weights, operation_layer
 
 ops = keras.ops
@@ -31,36 +31,6 @@ def _clip(x: Any, low: float | None, high: float | None) -> Any:
     return ops.maximum(x, low) if high is None else ops.clip(x, low, high)
 
 
-#: Single Keras operations, with the parameters of the graph's function as keywords.
-_OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    "celu": ops.celu,
-    "squareplus": ops.squareplus,
-    "threshold": ops.threshold,
-    "hard_shrink": ops.hard_shrink,
-    "soft_shrink": ops.soft_shrink,
-    "clip": _clip,
-    "power": lambda x, exponent: ops.power(x, exponent),
-    "absolute": ops.absolute,
-    "square": ops.square,
-    "reciprocal": ops.reciprocal,
-    "sqrt": ops.sqrt,
-    "rsqrt": ops.rsqrt,
-    "expm1": ops.expm1,
-    "log": ops.log,
-    "log1p": ops.log1p,
-    "log2": ops.log2,
-    "log10": ops.log10,
-    "erf": ops.erf,
-    "erfc": ops.erfc,
-    "sin": ops.sin,
-    "cos": ops.cos,
-    "sinh": ops.sinh,
-    "cosh": ops.cosh,
-    "arctan": ops.arctan,
-    "arcsinh": ops.arcsinh,
-}
-
-
 def activation_layer(spec: Mapping[str, Any], name: str | None = None) -> Any:
     """A Keras layer that computes ``spec`` (relu, activation without weights, softmax)."""
     if spec["kind"] == "softmax":
@@ -68,7 +38,7 @@ def activation_layer(spec: Mapping[str, Any], name: str | None = None) -> Any:
     if spec["kind"] == "relu":
         return keras.layers.ReLU(max_value=spec.get("max_value"), name=name)
     function = spec["function"]
-    parameters = {key: spec[key] for key in PARAMETERS.get(function, {})}
+    parameters = {key: spec[key] for key in FUNCTIONS[function].parameters}
     if function == "leaky_relu":
         return keras.layers.LeakyReLU(**parameters, name=name)
     if function == "general_relu":
@@ -80,7 +50,8 @@ def activation_layer(spec: Mapping[str, Any], name: str | None = None) -> Any:
     named = _keras_function(spec)
     if named is not None:
         return keras.layers.Activation(named, name=name)
-    return operation_layer(lambda x: _OPERATIONS[function](x, **parameters), name=name)
+    operation = _clip if function == "clip" else getattr(ops, function)
+    return operation_layer(lambda x: operation(x, *parameters.values()), name=name)
 
 
 def activation_argument(spec: Mapping[str, Any] | None) -> Any:
@@ -105,32 +76,7 @@ def _keras_function(spec: Mapping[str, Any]) -> Any:
         return gelu_tanh if spec["approximate"] else "gelu"
     if function == "hard_sigmoid_keras2":
         return hard_sigmoid_keras2
-    defaults = PARAMETERS.get(function, {})
-    plain = all(spec[key] == value for key, value in defaults.items())
-    # `threshold` has no defaults in Keras, and the others by this name take none.
-    return function if plain and function in _ACTIVATION_NAMES else None
-
-
-_ACTIVATION_NAMES = frozenset(
-    {
-        "celu",
-        "exponential",
-        "hard_shrink",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_tanh",
-        "log_sigmoid",
-        "mish",
-        "selu",
-        "sigmoid",
-        "silu",
-        "soft_shrink",
-        "softplus",
-        "softsign",
-        "sparse_plus",
-        "sparse_sigmoid",
-        "squareplus",
-        "tanh",
-        "tanh_shrink",
-    }
-)
+    plain = all(spec[key] == value for key, value in FUNCTIONS[function].parameters.items())
+    # `threshold` has no defaults in Keras.
+    named = hasattr(keras.activations, function) and function != "threshold"
+    return function if plain and named else None

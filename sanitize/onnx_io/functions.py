@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import apply_activation
+from ..functions import apply_activation
 from .operators_elementwise import spec_of
 from .view import OnnxGraph, OnnxNode
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import onnx.helper
 from numpy.typing import NDArray
 
+from ..functions import ONNX_OPERATORS, of_operator
 from .layout import Tensor
 from .state import NotUnderstood, Reading, needs_float
 from .view import OnnxNode
@@ -17,65 +17,15 @@ from .view import OnnxNode
 Array = NDArray[Any]
 Entry = Callable[[Reading, OnnxNode], Tensor]
 
-#: Operators that are one function without parameters.
-_PLAIN = {
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Mish": "mish",
-    "HardSwish": "hard_silu",
-    "Exp": "exponential",
-    "Erf": "erf",
-    "Abs": "absolute",
-    "Sqrt": "sqrt",
-    "Log": "log",
-    "Reciprocal": "reciprocal",
-    "Sin": "sin",
-    "Cos": "cos",
-    "Sinh": "sinh",
-    "Cosh": "cosh",
-    "Atan": "arctan",
-    "Asinh": "arcsinh",
-}
-_SELU = (1.6732632423543772, 1.0507009873554805)
+#: What ONNX takes for a Selu without alpha and gamma.
+_SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 #: Numbers beyond this are no bounds: exporters write the limits of float32.
 ENDLESS = 3.4e38
 
 
 def spec_of(node: OnnxNode) -> dict[str, Any] | None:
     """Attributes of the activation that an operator with one input is; None for other operators."""
-    kind, get = node.op_type, node.get
-    if kind in _PLAIN:
-        return {"function": _PLAIN[kind]}
-    if kind == "LeakyRelu":
-        return {"function": "leaky_relu", "negative_slope": float(get("alpha", 0.01))}
-    if kind == "Elu":
-        return {"function": "elu", "alpha": float(get("alpha", 1.0))}
-    if kind == "Celu":
-        return {"function": "celu", "alpha": float(get("alpha", 1.0))}
-    if kind == "Gelu":
-        return {"function": "gelu", "approximate": get("approximate", "none") == "tanh"}
-    if kind == "ThresholdedRelu":
-        threshold = float(get("alpha", 1.0))
-        return {"function": "threshold", "threshold": threshold, "default_value": 0.0}
-    if kind == "Swish" and float(get("alpha", 1.0)) == 1.0:
-        return {"function": "silu"}
-    if kind == "HardSigmoid":
-        slope, offset = float(get("alpha", 0.2)), float(get("beta", 0.5))
-        if offset == 0.5 and math.isclose(slope, 1 / 6, rel_tol=1e-6):
-            return {"function": "hard_sigmoid"}
-        if offset == 0.5 and math.isclose(slope, 0.2, rel_tol=1e-6):
-            return {"function": "hard_sigmoid_keras2"}
-    if kind == "Selu":
-        given = (float(get("alpha", _SELU[0])), float(get("gamma", _SELU[1])))
-        if all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(given, _SELU, strict=True)):
-            return {"function": "selu"}
-    if kind == "Shrink":
-        bias, edge = float(get("bias", 0.0)), float(get("lambd", 0.5))
-        if bias in (0.0, edge):
-            return {"function": "soft_shrink" if bias else "hard_shrink", "threshold": edge}
-    return None
+    return of_operator(node.op_type, node.get)
 
 
 def function(r: Reading, node: OnnxNode) -> Tensor:
@@ -215,12 +165,7 @@ def cast(r: Reading, node: OnnxNode) -> Tensor:
 
 
 ELEMENTWISE_OPERATORS: dict[str, Entry] = {
-    **dict.fromkeys(_PLAIN, function),
-    **dict.fromkeys(
-        ("LeakyRelu", "Elu", "Celu", "Gelu", "ThresholdedRelu", "Swish", "HardSigmoid", "Selu"),
-        function,
-    ),
-    "Shrink": function,
+    **dict.fromkeys(ONNX_OPERATORS, function),
     "Relu": relu,
     "Clip": clip,
     "PRelu": prelu,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..activations import is_monotonic
+from ..functions import is_monotonic
 from ..graph import Graph, Node
 from ..kinds import Trait
 from ..match import Match, Rewrite

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import apply_activation
+from ..functions import apply_activation
 from ..graph import Graph, Node
 from ..kinds import Trait
 from ..match import Match, Rewrite

@@ -19,7 +19,7 @@ from quantkeras.layers.element_function import (
     minimum_of,
     value_rows,
 )
-from sanitize.activations import apply_activation
+from sanitize.functions import apply_activation
 
 
 @cache

@@ -24,7 +24,7 @@ from quantkeras.layers import (
 )
 from quantkeras.layers.element_function import minimum_of, value_rows
 from quantkeras.numerics.windows import Pool, Window
-from sanitize.activations import FUNCTIONS, PARAMETERS
+from sanitize.functions import FUNCTIONS
 from sanitize.user_functions import UserFunction, register_function, unregister_function
 
 MAP = (5, 6, 3)
@@ -189,7 +189,7 @@ NAMED_OTHERWISE = {"hard_sigmoid_keras2", "gelu", "general_relu", "clip", "power
 
 
 def attributes(name):
-    return {"function": name, **PARAMETERS.get(name, {}), **CHOSEN.get(name, {})}
+    return {"function": name, **FUNCTIONS[name].parameters, **CHOSEN.get(name, {})}
 
 
 def function_case(name, positive):

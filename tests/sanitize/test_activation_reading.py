@@ -7,7 +7,7 @@ from float_networks import assert_reads, randomized, sequential
 from keras import layers, ops
 
 from sanitize import read_keras
-from sanitize.activations import FUNCTIONS, PARAMETERS, apply_activation, is_monotonic
+from sanitize.functions import FUNCTIONS, apply_activation, is_monotonic
 from sanitize.keras_io.write_functions import activation_argument, activation_layer
 
 #: Functions that are NaN or infinite for some numbers.
@@ -26,10 +26,10 @@ OTHER = {
     "squareplus": {"b": 2.0},
     "threshold": {"threshold": 1.0, "default_value": -0.5},
 }
+USUAL = {name: dict(function.parameters) for name, function in FUNCTIONS.items()}
 LIMITS = [{"low": None, "high": 2.0}, {"low": -1.5, "high": None}, {"low": 1.0, "high": 2.0}]
 CASES = [
-    *({"function": name} for name in FUNCTIONS if name not in PARAMETERS and name != "user"),
-    *({"function": name, **values} for name, values in PARAMETERS.items()),
+    *({"function": name, **USUAL[name]} for name in FUNCTIONS if name != "user"),
     *({"function": name, **values} for name, values in OTHER.items()),
     *({"function": "clip", **values} for values in LIMITS),
 ]
@@ -37,8 +37,8 @@ CASES = [
 CASES = [
     attrs
     for attrs in CASES
-    if attrs not in ({"function": name, **PARAMETERS[name]} for name in ("clip", "power"))
-    and attrs != {"function": "general_relu", **PARAMETERS["general_relu"]}
+    if attrs not in ({"function": name, **USUAL[name]} for name in ("clip", "power"))
+    and attrs != {"function": "general_relu", **USUAL["general_relu"]}
 ]
 
 

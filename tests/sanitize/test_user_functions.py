@@ -16,7 +16,7 @@ from sanitize import (
     unregister_function,
     write_keras,
 )
-from sanitize.activations import apply_activation, is_monotonic
+from sanitize.functions import apply_activation, is_monotonic
 from sanitize.keras_io.user import elementwise_fault
 
 
