@@ -43,13 +43,21 @@ def load_model(
     safe_mode: bool = True,
     custom_objects: Mapping[str, Any] | None = None,
 ) -> keras.Model:
-    """Loads the model in the file `path`.
+    """Load the model in a file: .keras, .h5 or .hdf5, also those of Keras 2, and .onnx.
 
-    compile: also restore the optimizer, loss and metrics (not those of Keras 2 files).
-    safe_mode: refuse Lambda layers, which are Python code inside the file.
-    custom_objects: name -> class or function, for layers that are neither Keras's nor quantkeras's.
+    Args:
+        path: the file.
+        compile: also restore the optimizer, loss and metrics (not those of Keras 2 files).
+        safe_mode: refuse Lambda layers, which are Python code inside the file.
+        custom_objects: name -> class or function, for layers that are neither Keras's nor
+            quantkeras's.
 
-    Raises ModelFileError, with what is wrong with the file and what to do.
+    Returns:
+        The model, quantized or float as it was saved.
+
+    Raises:
+        ModelFileError: with what is wrong with the file and what to do.
+        QuantizationError: for an .onnx file where the package onnx is missing.
     """
     # Known to Keras by name once imported: the quantized layers, and Keras 2's left-overs.
     from quantkeras import onnx_operator  # noqa: F401
@@ -84,12 +92,20 @@ def load_model(
 
 
 def save_model(model: keras.Model, path: str | os.PathLike[str]) -> Path:
-    """Saves `model` as `path` (.keras, .h5 or .hdf5), replacing a file that is there.
+    """Save a model, replacing a file that is there.
 
-    .keras also keeps the optimizer, loss and metrics of a compiled model; .h5 does not.
+    All or nothing: if saving fails or is interrupted, the file is what it was before.
 
-    All or nothing: if saving fails or is interrupted, `path` is what it was before. Returns `path`.
-    Raises ModelFileError where the name, the folder or the model does not allow it.
+    Args:
+        model: a Keras model, float or quantized.
+        path: *.keras, *.h5 or *.hdf5. The first also keeps the optimizer, loss and metrics of a
+            compiled model; the others do not.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ModelFileError: where the name, the folder or the model does not allow it.
     """
     if not isinstance(model, keras.Model):
         remedy = "; a Program is written by its own save" if hasattr(model, "run_integers") else ""

@@ -54,20 +54,27 @@ def from_onnx(
     shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
     check: bool = True,
 ) -> Any:
-    """A functional keras.Model that computes what an ONNX model computes.
-
-    model: an onnx.ModelProto, its bytes, or a path; opset 10 or newer. layout: pictures that the
-    ONNX model takes as (n, c, h, w) are (n, h, w, c) for the Keras model, inputs and outputs alike;
-    "as_is" keeps the axes of the ONNX model. shapes: sizes behind the batch, in ONNX' order, for
-    inputs that leave them open: by name, or a tuple for the only input. check: compare both models
-    on random input, if onnxruntime is installed.
+    """Make a functional keras.Model that computes what an ONNX model computes.
 
     Layers are named after the ONNX nodes, those that make outputs after the outputs, so that these
-    have their names in an export, too.
+    have their names in an export, too. An operator that Keras has no layers for becomes an
+    OnnxOperatorLayer, which runs but through which nothing learns.
 
-    An operator that Keras has no layers for becomes an OnnxOperatorLayer, which runs but through
-    which nothing learns. Raises sanitize.onnx_io.OnnxError, naming the node, for a model that
-    cannot be read, and ImportMismatch where the two models disagree.
+    Args:
+        model: an onnx.ModelProto, its bytes, or a path; opset 10 or newer.
+        layout: with "channels_last", pictures that the ONNX model takes as (n, c, h, w) are
+            (n, h, w, c) for the Keras model, inputs and outputs alike; "as_is" keeps the axes of
+            the ONNX model.
+        shapes: sizes behind the batch, in ONNX' order, for inputs that leave them open: by name, or
+            a tuple for the only input.
+        check: compare both models on random input, if onnxruntime is installed.
+
+    Returns:
+        The float Keras model.
+
+    Raises:
+        sanitize.onnx_io.OnnxError: naming the node, for a model that cannot be read.
+        ImportMismatch: where the two models disagree.
     """
     sizes = None if shapes is None else onnx_shapes(shapes)
     source = onnx_network(model, layout=layout, shapes=sizes)

@@ -96,10 +96,17 @@ _SHARED = (*_LAYER_CHECKS, "scale_bits", "buffer_bits")
 class LayerSettings:
     """What holds for one layer, all overrides applied.
 
-    weight_bits: of the kernel. activation_bits: of the output if it follows an activation such as
-    ReLU; output_bits: of the output otherwise, None if the accumulator itself is the output (the
-    last layer). float: the layer is not quantized, and the rest does not matter. The other fields
-    are those of QuantizationParams.
+    Attributes:
+        weight_bits: of the kernel.
+        activation_bits: of the output if it follows an activation such as ReLU.
+        output_bits: of the output otherwise, None if the accumulator itself is the output (the last
+            layer).
+        per_tensor_activations: as in QuantizationParams, and so are all that follow but float.
+        weight_range: see there.
+        observer: see there.
+        float: the layer is not quantized, and the rest does not matter.
+        scale_bits: see there.
+        buffer_bits: see there.
     """
 
     weight_bits: int
@@ -117,11 +124,20 @@ class LayerSettings:
 class LayerOverride:
     """Settings for the layers whose name matches `pattern`; None leaves a setting as it was.
 
-    pattern: a layer's name, or a glob (`*`, `?`, `[...]`) over names, case matters.
-    kind: only layers of this kind ("conv2d", "depthwise_conv2d", "dense", "add", ...), also a glob.
-    float: True keeps the layer in float, False quantizes it although `float_layers` names it.
-    The others: see QuantizationParams. For the last layer output_bits gives its output a width;
-    weight_bits stands above input_weight_bits and last_weight_bits.
+    Attributes:
+        pattern: a layer's name, or a glob (`*`, `?`, `[...]`) over names, case matters.
+        kind: only layers of this kind ("conv2d", "depthwise_conv2d", "dense", "add", ...), also a
+            glob.
+        weight_bits: stands above input_weight_bits and last_weight_bits.
+        activation_bits: as in QuantizationParams, and so are all that follow but float.
+        output_bits: for the last layer, gives its output a width.
+        per_tensor_activations: see there.
+        weight_range: see there.
+        observer: see there.
+        float: True keeps the layer in float, False quantizes it although `float_layers` names it.
+
+    Raises:
+        ParamsError: for a value that cannot be, and if nothing is set.
     """
 
     pattern: str
@@ -150,7 +166,15 @@ class LayerOverride:
         return {name: value for name, value in values.items() if value is not None}
 
     def matches(self, names: Iterable[str], kind: str | None = None) -> bool:
-        """Whether this is for a layer with one of these names. A kind of None is not looked at."""
+        """Whether this is for a layer.
+
+        Args:
+            names: what the layer is called; one that matches is enough.
+            kind: the layer's; None is not looked at.
+
+        Returns:
+            True if it is.
+        """
         if self.kind is not None and kind is not None and not _matches(self.kind, kind):
             return False
         return any(_matches(self.pattern, name) for name in names)
@@ -162,7 +186,17 @@ class LayerOverride:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The reverse of to_config; unknown and missing keys are errors."""
+        """Make one of its config, the reverse of to_config.
+
+        Args:
+            config: the pattern, and settings by name.
+
+        Returns:
+            The override.
+
+        Raises:
+            ParamsError: for unknown and missing keys, and values that cannot be.
+        """
         check_keys("An override", config, [f.name for f in fields(cls)], ["pattern"])
         return cls(**config)
 
@@ -171,28 +205,40 @@ class LayerOverride:
 class QuantizationParams:
     """How to quantize a model.
 
-    activation_bits: outputs of layers that end in an activation (ReLU, a table, ...).
-    output_bits: outputs of layers without one.
-    last_output_bits: output of the last layer; None keeps its accumulator, dequantized.
-    weight_bits, input_weight_bits, last_weight_bits: weights; those of the first layer, and of the
-      last (None: 8, or weight_bits if these are more), which suffer most from few bits.
-    per_tensor_activations: one format per activation, instead of one per channel.
-    input_dtype: what the quantized model is fed. "uint8", "int8": integers as they are, format
-      0 fractional bits. "float32": floats, quantized to input_bits at the door. "auto": what the
-      samples are: integers that fit uint8 or int8 are taken as they are, all else is float32.
-    input_bits: width of quantized float inputs; 8 for integer inputs.
-    scale_bits: width of the integer output scales, 1 to 16; 1 allows powers of two only.
-    buffer_bits: width of the accumulators of the hardware, 16 to 32. Where 16-bit activations or
-      weights would overflow them, they get as many bits less as it takes, but not less than 8.
-    weight_range: "minmax" (the largest |weight|) or "mse" (the range with the least squared
-      error), per output channel.
-    observer: how activation ranges are found: "minmax", "moving_average", "percentile", "mse",
-      "sqnr", some with a number ("percentile:99.9"), see calibration.observers.
-    ranges: activation ranges during training: "frozen" as calibrated, "moving" with the batches
-      (observed anew), or "learned" by gradient descent.
-    float_layers: names or globs of layers to keep in float. They go into no other layer; what is
-      folded into one of them, as a BatchNormalization behind a convolution, stays float with it.
-    overrides: LayerOverrides in order, later ones win; all stand above the settings here.
+    Attributes:
+        activation_bits: outputs of layers that end in an activation (ReLU, a table, ...).
+        per_tensor_activations: one format per activation, instead of one per channel.
+        weight_bits: weights, but for the first and the last layer.
+        output_bits: outputs of layers without an activation.
+        input_weight_bits: weights of the first layer, which suffers most from few bits.
+        input_dtype: what the quantized model is fed. "uint8", "int8": integers as they are, format
+            0 fractional bits. "float32": floats, quantized to input_bits at the door. "auto": what
+            the samples are: integers that fit uint8 or int8 are taken as they are, all else is
+            float32.
+        input_bits: width of quantized float inputs; 8 for integer inputs.
+        scale_bits: width of the integer output scales, 1 to 16; 1 allows powers of two only.
+        buffer_bits: width of the accumulators of the hardware, 16 to 32. Where 16-bit activations
+            or weights would overflow them, they get as many bits less as it takes, but not less
+            than 8.
+        last_weight_bits: weights of the last layer, which suffers as the first does; None: 8, or
+            weight_bits if these are more.
+        last_output_bits: output of the last layer; None keeps its accumulator, dequantized.
+        weight_range: "minmax" (the largest |weight|) or "mse" (the range with the least squared
+            error), per output channel.
+        observer: how activation ranges are found: "minmax", "moving_average", "percentile", "mse",
+            "sqnr", some with a number ("percentile:99.9"), see calibration.observers.
+        ranges: activation ranges during training: "frozen" as calibrated, "moving" with the batches
+            (observed anew), or "learned" by gradient descent.
+        float_layers: names or globs of layers to keep in float. They go into no other layer; what
+            is folded into one of them, as a BatchNormalization behind a convolution, stays float
+            with it.
+        overrides: LayerOverrides in order, later ones win; all stand above the settings here.
+
+    Raises:
+        ParamsError: for a value that cannot be, naming the setting.
+
+    Example:
+        ``QuantizationParams(weight_bits=4, observer="mse").with_override("head", weight_bits=8)``
     """
 
     activation_bits: int = 8
@@ -231,11 +277,17 @@ class QuantizationParams:
         last: bool = False,
         source: Iterable[str] = (),
     ) -> LayerSettings:
-        """The settings of one layer.
+        """Put together the settings of one layer.
 
-        name, source: its name, and other names that the user may know it by (the layers that were
-        merged into it); a pattern that matches any of them applies. kind: its kind, for overrides
-        that ask for one. first: it reads an input of the model. last: it makes an output.
+        Args:
+            name: its name; a pattern that matches this or one of ``source`` applies.
+            kind: its kind, for overrides that ask for one.
+            first: it reads an input of the model.
+            last: it makes an output.
+            source: other names that the user may know it by (the layers that were merged into it).
+
+        Returns:
+            What holds for it.
         """
         names = (name, *source)
         values = {field: getattr(self, field) for field in _SHARED}
@@ -252,9 +304,13 @@ class QuantizationParams:
         return LayerSettings(**values)
 
     def unmatched(self, names: Iterable[str] | Mapping[str, str | None]) -> tuple[str, ...]:
-        """The patterns of float_layers and overrides that match none of these layers.
+        """Find the patterns of float_layers and overrides that match none of these layers.
 
-        names: the layers' names, or name -> kind to have the overrides' kinds looked at as well.
+        Args:
+            names: the layers' names, or name -> kind to have the overrides' kinds looked at too.
+
+        Returns:
+            The patterns, each once.
         """
         kinds = names if isinstance(names, Mapping) else dict.fromkeys(names)
         lost = [glob for glob in self.float_layers if not any(_matches(glob, n) for n in kinds)]
@@ -264,7 +320,18 @@ class QuantizationParams:
         return tuple(dict.fromkeys(lost))
 
     def with_override(self, pattern: str, **settings: Any) -> Self:
-        """A copy with one more LayerOverride, which wins over those before it."""
+        """Make a copy with one more LayerOverride, which wins over those before it.
+
+        Args:
+            pattern: a layer's name, or a glob over names.
+            **settings: those of LayerOverride, by name.
+
+        Returns:
+            The copy.
+
+        Raises:
+            ParamsError: for unknown settings and values that cannot be.
+        """
         override = LayerOverride.from_config({"pattern": pattern, **settings})
         return replace(self, overrides=(*self.overrides, override))
 
@@ -277,7 +344,17 @@ class QuantizationParams:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The reverse of to_config. Missing keys take their defaults; unknown ones are errors."""
+        """Make settings of their config, the reverse of to_config.
+
+        Args:
+            config: settings by name; those that are missing take their defaults.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ParamsError: for unknown keys and values that cannot be.
+        """
         check_keys("Quantization parameters", config, [f.name for f in fields(cls)], [])
         return cls(**config)
 
@@ -287,7 +364,17 @@ class QuantizationParams:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The reverse of to_json; keys may be missing, see from_config."""
+        """Make settings of JSON text, the reverse of to_json.
+
+        Args:
+            text: a JSON object; keys may be missing, see from_config.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ParamsError: for text that is no JSON, unknown keys and values that cannot be.
+        """
         try:
             config = parse_json(text)
         except ValueError as error:
@@ -295,12 +382,29 @@ class QuantizationParams:
         return cls.from_config(config)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the settings to a JSON file; ModelFileError, with the reason, if it can't."""
+        """Write the settings to a JSON file.
+
+        Args:
+            path: the file, which is replaced.
+
+        Raises:
+            ModelFileError: with the reason, if it can't be written.
+        """
         write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Reads the settings from a JSON file."""
+        """Read the settings from a JSON file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ParamsError: for a file that is not there or cannot be read, and as from_json does.
+        """
         file = Path(path)
         try:
             if file.is_file():

@@ -171,9 +171,14 @@ def add_hint(model: Any, hint: str) -> None:
 
 
 def params_of(model: Any) -> QuantizationParams | None:
-    """The settings that a quantized model was made with, loaded ones as well; None if not known.
+    """Look up the settings that a quantized model was made with.
 
-    The model may have been changed since, by :func:`set_ranges` for one.
+    Args:
+        model: a quantized model, also one that was loaded. It may have been changed since, by
+            :func:`set_ranges` for one.
+
+    Returns:
+        The settings, None if they are not known.
     """
     return provenance_of(model).params
 

@@ -55,30 +55,54 @@ def quantize(
     shapes: Any = None,
     verify: bool = True,
 ) -> Any:
-    """A quantized model made of a float one, which is not changed: of a Keras model a Keras model,
-    which can be trained, of an ONNX model (ModelProto, its bytes, or the path of an .onnx file) an
+    """Make a quantized model of a float one, which is not changed.
+
+    Of a Keras model it makes a Keras model, which can be trained; of an ONNX model an
     onnx.ModelProto of integer operators, with the layers that stay float behind them.
 
-    as_onnx: whether an onnx.ModelProto is returned; None: if an ONNX model was given. True is the
-    format "integer"; others by name, see :func:`~quantkeras.export.export_onnx`. Inputs and outputs
-    of an ONNX model stay what they were. False gives the Keras model of an ONNX model, images of
-    which are channels-last; samples may have either order of axes.
+    Args:
+        model: a Keras model, or an ONNX model: a ModelProto, its bytes, or the path of an .onnx
+            file.
+        qparams: bits and other choices; None: 8 bits.
+        samples: calibration data, see :func:`calibrate`. None draws random ones, with a warning:
+            what samples decide, as whether inputs are integers, is then left to the first
+            ``calibrate``. For the Keras model of an ONNX model, either order of axes.
+        num_samples: at most that many per epoch, None for all.
+        batch_size: samples at a time, None chooses.
+        epochs: passes over the samples; a generator can give one only.
+        observer: overrides that of qparams and its overrides; for what it names, if it is a dict
+            from layer names to observers.
+        strict: raise instead of warn when a layer has to stay float.
+        verbose: print what became of each layer, see :func:`coverage`.
+        as_onnx: whether an onnx.ModelProto is returned; None: if an ONNX model was given. True is
+            the format "integer"; others by name, see :func:`~quantkeras.export.export_onnx`. False
+            gives the Keras model of an ONNX model, images of which are channels-last.
+        shapes: sizes behind the batch of inputs that leave them open: a tuple for the only input,
+            or a dict by name; those of an ONNX model in its order. None: those of the samples.
+        verify: run what was read, and what sanitizing made of it, against the model on random
+            inputs.
 
-    qparams: bits and other choices, 8 bits by default. samples: calibration data, see
-    :func:`calibrate`; None draws random ones, with a warning: what samples decide, as whether
-    inputs are integers, is then left to the first ``calibrate``. observer: overrides that of
-    qparams and its overrides; for what it names, if it is a dict. strict: raise instead of warn
-    when a layer has to stay float. verbose: print what became of each layer, see :func:`coverage`.
+    Returns:
+        The quantized keras.Model, or an onnx.ModelProto, whose inputs and outputs are those of the
+        ONNX model that was given.
 
-    shapes: sizes behind the batch of inputs that leave them open: a tuple for the only input, or a
-    dict by name; those of an ONNX model in its order. By default they are those of the samples.
-    verify: run what was read, and what sanitizing made of it, against the model on random inputs;
-    a difference raises ReadingError or RewriteError, which name the layer or the rule.
+    Raises:
+        QuantizationError: for a model in which nothing can be quantized, bad samples, names in
+            qparams that no layer has and, if strict, a layer that has to stay float.
+        NonFiniteError: for weights that are NaN or infinite.
+        quantkeras.params.ParamsError: for qparams that are none.
+        AccumulatorTooWide: for accumulators that 8 bits are too many for.
+        sanitize.keras_io.reading_check.ReadingError: if what was read computes something else than
+            the model; it names the layer.
+        sanitize.match.RewriteError: if what sanitizing made of it does; it names the rule.
+        sanitize.onnx_io.OnnxError: for an ONNX model that cannot be read.
 
-    Raises QuantizationError for a model in which nothing can be quantized, weights that are NaN
-    or infinite, bad samples, and qparams that are none. Warns (QuantizationLossWarning) where an
-    output keeps less than 20 dB of signal to noise on the samples, unless some bits are fewer
-    than 8.
+    Warns:
+        QuantizationLossWarning: where an output keeps less than 20 dB of signal to noise on the
+            samples, unless some bits are fewer than 8.
+
+    Example:
+        ``quantized = quantize(model, QuantizationParams(weight_bits=4), samples=x)``
     """
     qparams = chosen_params(qparams)
     peeked = SampleShapes(samples)

@@ -34,11 +34,16 @@ LISTED = 5
 class LayerCoverage:
     """One layer of the user's model.
 
-    status: ``integer``; ``partly``: some of what it does is float; ``float``; ``removed``: nothing
-    of it is left to compute; ``input``. parts: the layers of the quantized model that are named
-    after it. merged_into: layers of the user's model whose hardware layers do the rest of it.
-    reason: why (part of) it is float, or which rules removed it. rules: those that changed it.
-    follows: it is float only because it is behind a layer that is.
+    Attributes:
+        name: the layer's, 'inner/layer' in a nested model.
+        type: the layer's class, or the operation.
+        status: ``integer``; ``partly``: some of what it does is float; ``float``; ``removed``:
+            nothing of it is left to compute; ``input``.
+        parts: the layers of the quantized model that are named after it.
+        merged_into: layers of the user's model whose hardware layers do the rest of it.
+        reason: why (part of) it is float, or which rules removed it.
+        rules: those that changed it.
+        follows: it is float only because it is behind a layer that is.
     """
 
     name: str
@@ -100,10 +105,14 @@ class LayerCoverage:
 class Coverage:
     """What became of each layer of a model; see :func:`coverage`.
 
-    layers: in the order of the user's model. log: the rewrites before quantization. added: layers
-    of the quantized model that stand for none of the user's. notes: what stands below the table.
-    planned: nothing is quantized yet, and this is what quantize would do. params: the settings that
-    the model was quantized with, None if they are not known.
+    Attributes:
+        model: the model's name.
+        layers: in the order of the user's model.
+        log: the rewrites before quantization.
+        added: layers of the quantized model that stand for none of the user's.
+        notes: what stands below the table.
+        planned: nothing is quantized yet, and this is what quantize would do.
+        params: the settings that the model was quantized with, None if they are not known.
     """
 
     model: str
@@ -193,7 +202,14 @@ class Coverage:
         return coverage_page(self)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it to a .json or .html file; ModelFileError for any other name."""
+        """Write it to a file.
+
+        Args:
+            path: its name, *.json or *.html.
+
+        Raises:
+            ModelFileError: for any other name, and for a file that cannot be written.
+        """
         file = Path(path)
         writers = {".json": self.to_json, ".html": self.to_html, ".htm": self.to_html}
         if file.suffix.lower() not in writers:
@@ -202,11 +218,19 @@ class Coverage:
 
 
 def coverage(model: Any, program: Program | None = None, accumulators: bool = True) -> Coverage:
-    """What became of each layer of the model that was quantized to ``model``.
+    """Tell what became of each layer of the model that was quantized to ``model``.
 
-    It works on loaded models as well, and on readings of models. accumulators: say how many bits
-    they need, which takes the programs of its parts; it is converted for that unless ``program``
-    gives the one it has. Raises QuantizationError for a model without quantized layers.
+    Args:
+        model: the quantized model, which may have been loaded, or its reading.
+        program: the model's, if there is one already.
+        accumulators: say how many bits they need, which takes the programs of its parts; it is
+            converted for that unless ``program`` gives the one it has.
+
+    Returns:
+        The report: ``show()`` prints it, ``save()`` writes it to JSON or HTML.
+
+    Raises:
+        QuantizationError: for a model without quantized layers.
     """
     reading = QuantizedGraph.of(model)
     notes: tuple[str, ...] = ()

@@ -47,12 +47,18 @@ def plot_graph(
     titles: Sequence[str] | None = None,
     direction: str = "TB",
 ) -> None:
-    """Draw a model, the reading of one or a sanitized Graph to a file.
+    """Draw a model to a file. A quantized one is coloured: what is integer, what float.
 
-    path: .dot or .gv for the text, else .svg, .png or .pdf. before: another model or Graph, drawn
-    at its left. titles: of before, if it is given, and of the model; their names by default.
-    direction: TB, from top to bottom, or LR, from left to right. A quantized model is coloured:
-    what is integer, what float. Raises PlotError where a picture needs what is not installed.
+    Args:
+        model: a model, the reading of one or a sanitized Graph.
+        path: .dot or .gv for the text, else .svg, .png or .pdf.
+        before: another model or Graph, drawn at its left.
+        titles: of before, if it is given, and of the model; None: their names.
+        direction: "TB", from top to bottom, or "LR", from left to right.
+
+    Raises:
+        PlotError: for another suffix or direction, and where a picture needs what is not installed.
+        ModelFileError: for a file that cannot be written.
     """
     file = Path(path)
     if file.suffix.lower() not in SUFFIXES:

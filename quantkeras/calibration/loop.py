@@ -63,15 +63,7 @@ def calibrate(
     batch_size: int | None = None,
     epochs: int = 1,
 ) -> keras.Model:
-    """Set every range of a quantized model from samples; changes the model and returns it.
-
-    model: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
-    samples: array, list or dict of arrays (several inputs), path of an .npz file, tf.data.Dataset,
-    keras PyDataset or generator; None draws random ones, with a warning. Batches are streamed, and
-    the memory does not grow with their number. observer: kind of observer for all layers and float
-    inputs ("minmax", "moving_average", "percentile", "mse", ...), or a dict layer name -> kind;
-    None, and layers that the dict does not name: as the model was quantized. num_samples: at most
-    that many per epoch, None for all.
+    """Set every range of a quantized model from samples.
 
     A model that was quantized without samples becomes what it had become with these (integer
     samples make its inputs integers, for one), but where one layer reads several float inputs, one
@@ -81,9 +73,26 @@ def calibrate(
 
     As in ``quantize``, bits above 8 are given up where accumulators could overflow.
 
-    Raises QuantizationError for a model without quantized layers, for bad samples, for accumulators
-    (AccumulatorTooWide) that 8 bits are too many for, and for fractions that rounding to the
-    integers of an integer input leaves next to nothing of.
+    Args:
+        model: the model, which is changed, or its reading, see
+            :class:`~quantkeras.qmodel.QuantizedGraph`.
+        samples: array, list or dict of arrays (several inputs), path of an .npz file,
+            tf.data.Dataset, keras PyDataset or generator; None draws random ones, with a warning.
+            Batches are streamed, and the memory does not grow with their number.
+        observer: kind of observer for all layers and float inputs ("minmax", "moving_average",
+            "percentile", "mse", ...), or a dict layer name -> kind; None, and layers that the dict
+            does not name: as the model was quantized.
+        num_samples: at most that many per epoch, None for all.
+        batch_size: samples at a time, None chooses.
+        epochs: passes over the samples; a generator can give one only.
+
+    Returns:
+        The model that was given.
+
+    Raises:
+        QuantizationError: for a model without quantized layers, for bad samples, and for fractions
+            that rounding to the integers of an integer input leaves next to nothing of.
+        AccumulatorTooWide: for accumulators that 8 bits are too many for.
     """
     reading = QuantizedGraph.of(model, "calibrate")
     model = reading.model

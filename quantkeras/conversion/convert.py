@@ -36,21 +36,31 @@ Array = npt.NDArray[Any]
 
 
 def convert(model: Any, part: int = 0) -> Program:
-    """The integer program of a quantized model, or of its reading, up to its Dequantizers.
+    """Make the integer program of a quantized model, up to its Dequantizers.
 
     What follows a Dequantizer (a final softmax, layers that could not be quantized) stays behind
-    and is listed in the program's float tail. A FloatTailWarning names it, unless it is a softmax,
-    a sigmoid or the like at the very end, which is left to the application. Where the model begins
-    with layers that stay float, the program takes what these give, and the warning names them.
+    and is listed in the program's float tail. Where the model begins with layers that stay float,
+    the program takes what these give.
 
-    part: where layers are quantized again behind float ones (see ``float_layers`` of
-    QuantizationParams), the model has several integer parts, and this says which one: 0 begins at
-    the inputs. The inputs of another part are the float values that are quantized again, and
-    tensors of earlier parts that it reads; they have the names of the layers that make them.
+    Args:
+        model: a quantized model, or its reading.
+        part: where layers are quantized again behind float ones (see ``float_layers`` of
+            QuantizationParams), the model has several integer parts, and this says which one: 0
+            begins at the inputs. The inputs of another part are the float values that are quantized
+            again, and tensors of earlier parts that it reads; they have the names of the layers
+            that make them.
 
-    Raises QuantizationError for a model without quantized layers, or with a quantized layer whose
-    numbers do not fit the hardware layer, and for a part that is not there. Warns
-    (AccumulatorWarning) of a model whose accumulators have outgrown buffer_bits in training.
+    Returns:
+        The program, which gives the same numbers as the model, bit for bit.
+
+    Raises:
+        QuantizationError: for a model without quantized layers, or with a quantized layer whose
+            numbers do not fit the hardware layer, and for a part that is not there.
+
+    Warns:
+        FloatTailWarning: of float layers behind the program, unless it is a softmax, a sigmoid or
+            the like at the very end, which is left to the application, and of those before it.
+        AccumulatorWarning: of a model whose accumulators have outgrown buffer_bits in training.
     """
     reading = QuantizedGraph.of(model, "convert")
     program = integer_program(reading, part)
@@ -72,9 +82,17 @@ def integer_program(model: Any, part: int = 0) -> Program:
 
 
 def convert_parts(model: Any) -> list[Program]:
-    """The program of each integer part of a quantized model that has layers, in their order.
+    """Make the program of each integer part of a quantized model that has layers.
 
-    One program, unless layers are quantized again behind float ones; see :func:`convert`.
+    Args:
+        model: a quantized model, or its reading.
+
+    Returns:
+        The programs in the order of the parts: one, unless layers are quantized again behind float
+        ones; see :func:`convert`.
+
+    Raises:
+        QuantizationError: as :func:`convert` does.
     """
     reading = QuantizedGraph.of(model, "convert")
     parts = reading.parts()

@@ -41,14 +41,26 @@ def verify(
 ) -> VerifyReport:
     """Compare a quantized model with its program on the integers of every hardware layer.
 
-    qmodel: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
-    samples: as for `calibrate`; None draws random ones that fill the ranges of the inputs, and
-    somewhat more. num_samples: at most so many, None for all. batch_size: samples at a time; less
-    where the tensors of all layers would take too much memory.
     Also compared: what ``qmodel.predict`` returns, for outputs that are dequantized integers.
 
-    Raises QuantizationError if the program was not made from this model, and for bad samples; warns
-    of samples that are prepared in another way than those of the calibration.
+    Args:
+        qmodel: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
+        program: what ``convert`` made of it.
+        samples: as for `calibrate`; None draws random ones that fill the ranges of the inputs, and
+            somewhat more.
+        num_samples: at most so many, None for all.
+        batch_size: samples at a time, None chooses; less where the tensors of all layers would take
+            too much memory.
+
+    Returns:
+        The comparison, layer by layer; ``exact`` says whether all integers agree.
+
+    Raises:
+        QuantizationError: if the program was not made from this model, and for bad samples.
+
+    Warns:
+        InputMismatchWarning: of samples that are prepared in another way than those of the
+            calibration.
     """
     if not isinstance(program, Program):
         raise QuantizationError(

@@ -20,11 +20,15 @@ HEADER = ("layer", "elements", "differing", "largest, in steps", "format")
 class FirstDifference:
     """One element that the Keras model and the program do not agree about.
 
-    layer: name of the layer (or of a program input, or of an output of `predict`). sample: which
-    of the samples, in the order in which they were compared; fed: that sample, by input name,
-    without a batch axis. position: in the unbatched tensor. keras, program: integers, in steps of
-    the layer's output format; not whole where the value does not lie on that grid. inputs: the
-    integers of this sample that the layer reads, by name.
+    Attributes:
+        layer: name of the layer (or of a program input, or of an output of `predict`).
+        sample: which of the samples, in the order in which they were compared.
+        position: in the unbatched tensor.
+        keras: the model's integer, in steps of the layer's output format; not whole where the value
+            does not lie on that grid.
+        program: the program's.
+        inputs: the integers of this sample that the layer reads, by name.
+        fed: that sample, by input name, without a batch axis.
     """
 
     layer: str
@@ -46,9 +50,16 @@ class FirstDifference:
 class LayerResult:
     """One layer's comparison.
 
-    largest: the largest difference in steps of the layer's output format (of an accumulator, of
-    its least significant bit). samples: numbers of the samples that differ, rising. note: how the
-    formats differ, where they do.
+    Attributes:
+        name: of the layer, the program input or the output.
+        elements: how many were compared.
+        differing: how many of them differ.
+        largest: the largest difference in steps of the layer's output format (of an accumulator, of
+            its least significant bit).
+        format: of what is compared, in words.
+        samples: numbers of the samples that differ, rising.
+        first: the first element that differs, None if none does.
+        note: how the formats differ, where they do.
     """
 
     name: str
@@ -73,9 +84,12 @@ class LayerResult:
 
 @dataclass(frozen=True, eq=False)
 class VerifyReport:
-    """Result of `verify`: layers in the order of the program, then the outputs of `predict`.
+    """Result of `verify`.
 
-    samples: how many were compared.
+    Attributes:
+        model: the model's name.
+        layers: in the order of the program, then the outputs of `predict`.
+        samples: how many were compared.
     """
 
     model: str

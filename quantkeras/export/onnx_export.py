@@ -43,22 +43,7 @@ def export_onnx(
     opset: int | None = None,
     encodings_version: str = "1.0.0",
 ) -> onnx.ModelProto:
-    """A program, a quantized or a float Keras model as an ONNX model that onnx.checker accepts.
-
-    model: may be the reading of a quantized one, :class:`~quantkeras.qmodel.QuantizedGraph`.
-    format, of a program or quantized model:
-      "integer" computes every integer of the program exactly, with standard operators;
-      "qdq" has float operators between QuantizeLinear and DequantizeLinear;
-      "qoperator" has operators of quantized tensors, some of them onnxruntime's own;
-      "encodings" is a float model with weights on their grid, and a list of the steps of all
-      tensors, written to the file ``path`` with the suffix ".encodings" and kept in the model's
-      metadata (encodings_version: "0.6.1", "1.0.0" or "2.0.0").
-    The last three round halves to even: they differ by a step here and there.
-
-    path: where to save it as well. input_layout, output_layout: of maps, "nhwc" or "nchw"; the
-    output follows the input if not given. input_type: "float32", "uint8" for pixels, or
-    "integer" for what is quantized already; output_type: "float32" or, of the integer form,
-    "integer". opset: None for the oldest that serves.
+    """Write a program, a quantized or a float Keras model as ONNX model that onnx.checker accepts.
 
     Inputs and layers keep their names, outputs those that they have in the float network that was
     quantized; the batch dimension is free. The metadata say under "quantkeras" which format each
@@ -67,9 +52,32 @@ def export_onnx(
     with the operators of the ONNX model that it was made of, see
     :func:`~quantkeras.export.operator_models.export_float_model`.
 
-    Raises QuantizationError where onnx is missing, an argument is not understood, or a float layer
-    has no ONNX operators, and AccumulatorTooWide for a layer whose numbers ONNX has no integers
-    for.
+    Args:
+        model: a Program, a Keras model, or the reading of a quantized one,
+            :class:`~quantkeras.qmodel.QuantizedGraph`.
+        path: where to save it as well.
+        format: of a program or quantized model. "integer" computes every integer of the program
+            exactly, with standard operators; "qdq" has float operators between QuantizeLinear and
+            DequantizeLinear; "qoperator" has operators of quantized tensors, some of them
+            onnxruntime's own; "encodings" is a float model with weights on their grid, and a list
+            of the steps of all tensors, written to the file ``path`` with the suffix ".encodings"
+            and kept in the model's metadata. The last three round halves to even: they differ by a
+            step here and there.
+        input_layout: of maps, "nhwc" or "nchw".
+        output_layout: likewise; None follows the input.
+        input_type: "float32", "uint8" for pixels, or "integer" for what is quantized already.
+        output_type: "float32" or, of the integer form, "integer".
+        opset: None for the oldest that serves.
+        encodings_version: "0.6.1", "1.0.0" or "2.0.0".
+
+    Returns:
+        The ONNX model.
+
+    Raises:
+        QuantizationError: where onnx is missing, an argument is not understood, or a float layer
+            has no ONNX operators.
+        AccumulatorTooWide: for a layer whose numbers ONNX has no integers for.
+        ModelFileError: for a file that cannot be written.
     """
     if format not in FORMATS:
         raise QuantizationError(f"format is {' or '.join(map(repr, FORMATS))}, not {format!r}")

@@ -15,12 +15,22 @@ Sizes = Sequence[int | None]
 
 
 def resized(model: keras.Model, shapes: Mapping[str, Sizes] | Sizes) -> keras.Model:
-    """A quantized model with the same integers for inputs of other sizes; both share nothing.
+    """Make a quantized model with the same integers for inputs of other sizes.
 
-    shapes: behind the batch, (h, w, c) for the only input or by name; inputs that are not named
-    keep theirs. For networks without layers of a fixed size, such as convolutions up to a global
-    pooling: the ranges stay those that were calibrated. Raises QuantizationError for a model
-    whose layers do not fit such inputs, and for names and numbers of axes that are none of its.
+    For networks without layers of a fixed size, such as convolutions up to a global pooling: the
+    ranges stay those that were calibrated.
+
+    Args:
+        model: a quantized model.
+        shapes: behind the batch, (h, w, c) for the only input or by name; inputs that are not named
+            keep theirs.
+
+    Returns:
+        The new model, which shares nothing with the one given.
+
+    Raises:
+        QuantizationError: for a model whose layers do not fit such inputs, for one without
+            quantized layers, and for names and numbers of axes that are none of its.
     """
     check_quantized(model, "resized")
     tensors = keras.tree.flatten(model.input)

@@ -36,23 +36,32 @@ def calibrate_onnx(
     num_samples: int | None = 1024,
     batch_size: int | None = None,
 ) -> dict[str, AffineParams]:
-    """{tensor: (zero_point, scale)} of the inputs and outputs of nodes that will be quantized.
+    """Choose zero points and scales for the inputs and outputs of nodes that will be quantized.
 
-    model: an onnx.ModelProto, its bytes or a path; opset 10 or newer. data_reader: an object whose
-    ``get_next()`` returns {input: array} and at last None, a list of such dictionaries, or samples
-    in any form that `quantize` takes: arrays, the path of an .npz file, an iterable, ...
+    Args:
+        model: an onnx.ModelProto, its bytes or a path; opset 10 or newer.
+        data_reader: an object whose ``get_next()`` returns {input: array} and at last None, a list
+            of such dictionaries, or samples in any form that `quantize` takes: arrays, the path of
+            an .npz file, an iterable, ...
+        op_types: nodes of these types are calibrated.
+        nodes_to_quantize: names of nodes that are calibrated as well, whatever their type (a white
+            list).
+        nodes_to_exclude: names of nodes that are not (a black list).
+        method: "minmax", "percentile:99.9", "entropy" or "mse"; all but the first keep a histogram
+            of fixed size for each tensor, so memory does not grow with the samples.
+        activation_type: "uint8" or "int8", also "uint16" and "int16".
+        symmetric: zero points in the middle of it.
+        augmented_model_path: where to keep the model with the additional outputs.
+        num_samples: what to take from samples that are arrays or files, None for all.
+        batch_size: samples at a time of such, None chooses.
 
-    op_types: nodes of these types are calibrated. nodes_to_quantize: names of nodes that are
-    calibrated as well, whatever their type (a white list). nodes_to_exclude: names of nodes that
-    are not (a black list). method: "minmax", "percentile:99.9", "entropy" or "mse"; all but the
-    first keep a histogram of fixed size for each tensor, so memory does not grow with the samples.
-    activation_type: "uint8" or "int8", also "uint16" and "int16"; symmetric: zero points in the
-    middle of it. augmented_model_path: where to keep the model with the additional outputs.
-    num_samples, batch_size: what to take from samples that are arrays or files.
+    Returns:
+        {tensor: (zero_point, scale)}, (NumPy integer, np.float32) pairs, which may be changed. The
+        dictionary goes to ``quantize_onnx(..., quantization_params=...)`` as it is.
 
-    The dictionary goes to ``quantize_onnx(..., quantization_params=...)`` as it is; entries are
-    (NumPy integer, np.float32) pairs and may be changed. Raises QuantizationError for a name that
-    no node has, samples that do not fit, or numbers that are not finite.
+    Raises:
+        QuantizationError: for a name that no node has, samples that do not fit, or numbers that are
+            not finite.
     """
     require("onnx", "onnxruntime")
     from .model_source import load_model

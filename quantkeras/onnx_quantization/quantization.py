@@ -39,35 +39,49 @@ def quantize_onnx(
     batch_size: int | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> onnx.ModelProto:
-    """A quantized copy of an ONNX model that plain onnxruntime runs.
+    """Make a quantized copy of an ONNX model that plain onnxruntime runs.
 
-    model: an onnx.ModelProto, its bytes or a path; opset 10 or newer. path: where to save it, too.
-
-    mode: "integer" writes ConvInteger and MatMulInteger, and floats around them; "qlinear" writes
-    QLinearConv, QLinearMatMul and their like; "qdq" keeps float operators between QuantizeLinear
-    and DequantizeLinear, for runtimes that fuse them. static: scales of activations are fixed;
-    otherwise each run measures the inputs of the quantized nodes. None: static if there is
-    something to take scales from.
-
-    Scales come from quantization_params, {tensor: (zero_point, scale)}, and what that leaves open
-    from samples (arrays, a file, batches) or data_reader (with ``get_next()``), by ``method``; see
-    calibrate_onnx. "integer" needs those of the inputs of its nodes, "qlinear" and "qdq" of inputs
-    and outputs, and "qlinear" that is not static of outputs alone. Without samples, nodes other
-    than Conv, MatMul and Gemm stay float if the dictionary lacks one of their tensors.
-
-    per_channel: a scale per output channel of weights, symmetric. weight_type: "int8" or "uint8";
-    activation_type: likewise; "qdq" takes "int16" and "uint16", and 4 bits for weights, as well.
-    symmetric_weights: None for all but unsigned ones. reduce_range: weights of 7 bits, for
-    processors without 8-bit dot products, where sums of int8 by uint8 saturate.
-    op_types_to_quantize: None for what the mode is good at. nodes_to_quantize: only those named.
+    Scales come from quantization_params, and what that leaves open from samples or data_reader, by
+    ``method``; see calibrate_onnx. "integer" needs those of the inputs of its nodes, "qlinear" and
+    "qdq" of inputs and outputs, and "qlinear" that is not static of outputs alone. Without samples,
+    nodes other than Conv, MatMul and Gemm stay float if the dictionary lacks one of their tensors.
 
     Nodes that cannot be quantized stay float, and one warning says which and why; so do, without
     one, Concats of unlike ranges that only floats read, unless op_types_to_quantize or the lists of
     nodes ask for them. Graphs within nodes (loops, branches) are left alone, and so are operators
-    of other domains than ONNX's own.
-    The result is checked and run once before it is returned. Raises QuantizationError for a name
-    that no node or tensor has, a missing scale, settings that exclude each other, or a result that
-    does not run where the float model does.
+    of other domains than ONNX's own. The result is checked and run once before it is returned.
+
+    Args:
+        model: an onnx.ModelProto, its bytes or a path; opset 10 or newer.
+        mode: "integer" writes ConvInteger and MatMulInteger, and floats around them; "qlinear"
+            writes QLinearConv, QLinearMatMul and their like; "qdq" keeps float operators between
+            QuantizeLinear and DequantizeLinear, for runtimes that fuse them.
+        static: scales of activations are fixed; otherwise each run measures the inputs of the
+            quantized nodes. None: static if there is something to take scales from.
+        samples: arrays, a file, or batches.
+        data_reader: an object with ``get_next()``, in their place.
+        quantization_params: {tensor: (zero_point, scale)}.
+        per_channel: a scale per output channel of weights, symmetric.
+        weight_type: "int8" or "uint8"; "qdq" takes "int16", "uint16" and 4 bits as well.
+        activation_type: "int8" or "uint8"; "qdq" takes "int16" and "uint16" as well.
+        symmetric_weights: None for all but unsigned ones.
+        symmetric_activations: zero points of activations in the middle of their type.
+        reduce_range: weights of 7 bits, for processors without 8-bit dot products, where sums of
+            int8 by uint8 saturate.
+        op_types_to_quantize: None for what the mode is good at.
+        nodes_to_quantize: only those named.
+        nodes_to_exclude: names of nodes that stay float.
+        method: how ranges are found, see calibrate_onnx.
+        num_samples: what to take from samples that are arrays or files, None for all.
+        batch_size: samples at a time of such, None chooses.
+        path: where to save it, too.
+
+    Returns:
+        The quantized model.
+
+    Raises:
+        QuantizationError: for a name that no node or tensor has, a missing scale, settings that
+            exclude each other, or a result that does not run where the float model does.
     """
     require("onnx", "onnxruntime")
     if mode not in MODES:

@@ -46,7 +46,11 @@ class BiasResult:
 
 @dataclass(frozen=True)
 class BiasReport:
-    """One entry per layer with weights, in the order of correction."""
+    """What became of the biases.
+
+    Attributes:
+        layers: one entry per layer with weights, in the order of correction.
+    """
 
     layers: tuple[BiasResult, ...]
 
@@ -75,18 +79,26 @@ def correct_bias(
     num_samples: int | None = 512,
     verbose: bool = False,
 ) -> keras.Model:
-    """Correct the biases of a quantized model; changes the model and returns it.
-
-    model: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
-    samples: unlabelled data, as for ``calibrate``: the biases are set so that every channel has
-    the mean that it has in the float model. Without samples, float_model must be the float network
-    with its batch normalizations; layers that their statistics say nothing of stay as they are.
-    verbose: print what was done for each layer.
+    """Correct the biases of a quantized model.
 
     Call it once: what counts as the float model are the present weights and biases.
 
-    Raises QuantizationError for a model without quantized layers, for bad samples, and where there
-    are neither samples nor a float model.
+    Args:
+        model: the model, which is changed, or its reading, see
+            :class:`~quantkeras.qmodel.QuantizedGraph`.
+        samples: unlabelled data, as for ``calibrate``: the biases are set so that every channel has
+            the mean that it has in the float model. None: by float_model alone.
+        float_model: without samples, the float network with its batch normalizations; layers that
+            their statistics say nothing of stay as they are.
+        num_samples: at most that many, None for all.
+        verbose: print what was done for each layer.
+
+    Returns:
+        The model that was given.
+
+    Raises:
+        QuantizationError: for a model without quantized layers, for bad samples, and where there
+            are neither samples nor a float model.
     """
     if samples is None and float_model is None:
         raise QuantizationError(

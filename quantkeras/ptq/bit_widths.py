@@ -53,7 +53,13 @@ class Choice:
 class PrecisionPlan:
     """Widths of the layers with weights, by name, and what they cost in all.
 
-    floats: layers that stay float. score: of the judge, None where none was asked.
+    Attributes:
+        widths: name of a layer -> (weight bits, activation bits).
+        noise: that they add to the outputs.
+        size: bytes of weights.
+        work: multiply-accumulates times both widths, in bit operations.
+        floats: layers that stay float.
+        score: of the judge, None where none was asked.
     """
 
     widths: Mapping[str, Widths]
@@ -94,20 +100,30 @@ def mixed_precision(
     num_samples: int | None = 128,
     verbose: bool = False,
 ) -> QuantizationParams:
-    """Bit widths for each layer of a float model, as settings for ``quantize``.
+    """Choose bit widths for each layer of a float model.
 
-    model: a Keras model, or an ONNX model (images then are channels-last).
-    samples: unlabelled data, as for ``calibrate``. metric, budget: "size", bytes of the weights,
-    or "work", multiply-accumulates times the bits of weights and of activations; a budget of at
-    most 1 is a share of the cost at the widest widths. "accuracy": the budget is the largest drop
-    of ``eval_fn`` from the float model; where the widest widths are not enough, the most sensitive
-    layers stay float. widths: allowed pairs (weight bits, activation bits). qparams: all other
-    settings. eval_fn: takes a model, float or quantized, and gives a number, the larger the better;
-    default: per cent of the samples on which it makes the choice of the float model. improve: what
-    is done to a quantized model before it is judged, such as ``correct_bias``. num_samples: for
-    the sensitivities; all samples calibrate. verbose: print the widths.
+    Args:
+        model: a Keras model, or an ONNX model (images then are channels-last).
+        samples: unlabelled data, as for ``calibrate``; all of them calibrate.
+        budget: what the metric may come to. A budget of at most 1 is a share of the cost at the
+            widest widths; that of "accuracy" is the largest drop of ``eval_fn`` from the float
+            model.
+        metric: "size", bytes of the weights, "work", multiply-accumulates times the bits of weights
+            and of activations, or "accuracy": where the widest widths are not enough for it, the
+            most sensitive layers stay float.
+        widths: allowed pairs (weight bits, activation bits).
+        qparams: all other settings.
+        eval_fn: takes a model, float or quantized, and gives a number, the larger the better; None:
+            per cent of the samples on which it makes the choice of the float model.
+        improve: what is done to a quantized model before it is judged, such as ``correct_bias``.
+        num_samples: for the sensitivities, None for all.
+        verbose: print the widths.
 
-    Raises QuantizationError for a budget that cannot be kept, and bad arguments.
+    Returns:
+        Settings for ``quantize``.
+
+    Raises:
+        QuantizationError: for a budget that cannot be kept, and bad arguments.
     """
     model = as_keras(model)
     search = _Search(model, samples, widths, qparams, num_samples)

@@ -77,7 +77,12 @@ class LinkResult:
 
 @dataclass(frozen=True)
 class EqualizationReport:
-    """One entry per layer with weights, in order; rounds: how often all links were visited."""
+    """What equalization did.
+
+    Attributes:
+        links: one entry per layer with weights, in order.
+        rounds: how often all links were visited.
+    """
 
     links: tuple[LinkResult, ...]
     rounds: int
@@ -108,14 +113,26 @@ def equalize(
     verbose: bool = False,
     qparams: QuantizationParams | None = None,
 ) -> keras.Model:
-    """A float model that computes the same as ``model`` from equalized weights; to be quantized.
+    """Make a float model that computes the same from equalized weights; to be quantized.
 
-    model: a Keras model, or an ONNX model as ``quantize`` takes it; it is sanitized on the way.
-    absorb_bias: also move biases so high that a ReLU behind them does nothing into the next layer
-    (section 4.1.3 of the paper); known from the statistics of the batch normalizations, so that
-    the function changes for the few values beyond three standard deviations. verbose: print what
-    was done for each layer. qparams: what it is to be quantized with; layers that stay float by
-    them, as those of float_layers, are not folded into others, so that they keep their names.
+    Args:
+        model: a Keras model, or an ONNX model as ``quantize`` takes it; it is sanitized on the way
+            and not changed.
+        absorb_bias: also move biases so high that a ReLU behind them does nothing into the next
+            layer (section 4.1.3 of the paper); known from the statistics of the batch
+            normalizations, so that the function changes for the few values beyond three standard
+            deviations.
+        verbose: print what was done for each layer.
+        qparams: what it is to be quantized with; layers that stay float by them, as those of
+            float_layers, are not folded into others, so that they keep their names.
+
+    Returns:
+        The equalized float model.
+
+    Raises:
+        quantkeras.params.ParamsError: for qparams that are none.
+        sanitize.GraphError: for a model that cannot be read.
+        sanitize.onnx_io.OnnxError: for an ONNX model that cannot be read.
     """
     network = float_network(model)
     raw = network.graph

@@ -39,7 +39,14 @@ BLOCK_ITERATIONS = 300
 
 @dataclass(frozen=True)
 class LadderStep:
-    """One way tried. score: of its model; drop: below the float model; seconds: it took."""
+    """One way tried.
+
+    Attributes:
+        method: what was done, in a few words.
+        score: of its model.
+        drop: how far that is below the float model.
+        seconds: that it took.
+    """
 
     method: str
     score: float
@@ -49,8 +56,13 @@ class LadderStep:
 
 @dataclass(frozen=True)
 class Ladder:
-    """What was tried, in order. float_score: of the float model; chosen: method of the model that
-    was returned; reached: whether its drop is small enough.
+    """What was tried, in order.
+
+    Attributes:
+        float_score: of the float model.
+        steps: one for each way.
+        chosen: method of the model that was returned.
+        reached: whether its drop is small enough.
     """
 
     float_score: float
@@ -82,18 +94,27 @@ def auto_quantize(
     wider: tuple[tuple[int, int], ...] = ((4, 8), (8, 8)),
     verbose: bool = False,
 ) -> tuple[keras.Model, Ladder]:
-    """Quantize a float model as simply as is good enough; returns the model and the ladder.
+    """Quantize a float model as simply as is good enough.
 
-    model: a Keras model, or an ONNX model (images then are channels-last).
-    samples: unlabelled data, as for ``calibrate``. eval_fn: takes a model, float or quantized, and
-    gives a number, the larger the better, such as the accuracy in per cent; default: per cent of
-    the samples on which it makes the choice of the float model (for outputs that are no classes,
-    the signal-to-noise ratio in dB, and max_drop counts down from 100 dB). max_drop: how far below
-    the float model's score the quantized one may be. qparams: bits and all else but the ranges.
-    wider: widths (weight bits, activation bits) that mixed precision may give to layers, besides
-    those of qparams. verbose: print each step as it is done.
+    Args:
+        model: a Keras model, or an ONNX model (images then are channels-last).
+        samples: unlabelled data, as for ``calibrate``.
+        max_drop: how far below the float model's score the quantized one may be.
+        eval_fn: takes a model, float or quantized, and gives a number, the larger the better, such
+            as the accuracy in per cent. None: per cent of the samples on which it makes the choice
+            of the float model (for outputs that are no classes, the signal-to-noise ratio in dB,
+            and max_drop counts down from 100 dB).
+        qparams: bits and all else but the ranges.
+        wider: widths (weight bits, activation bits) that mixed precision may give to layers,
+            besides those of qparams.
+        verbose: print each step as it is done.
 
-    If nothing is good enough the best model is returned, and ``ladder.reached`` is False.
+    Returns:
+        (quantized model, ladder of what was tried). If nothing is good enough it is the best model,
+        and ``ladder.reached`` is False.
+
+    Raises:
+        QuantizationError: as ``quantize`` does.
     """
     model = as_keras(model)
     start = chosen_params(qparams)

@@ -65,7 +65,12 @@ class RoundingResult:
 
 @dataclass(frozen=True)
 class RoundingReport:
-    """One entry per layer with weights, and one per block that was reconstructed."""
+    """What became of the weights.
+
+    Attributes:
+        layers: one entry per layer with weights.
+        blocks: one per block that was reconstructed.
+    """
 
     layers: tuple[RoundingResult, ...]
     blocks: tuple[BlockResult, ...] = ()
@@ -100,20 +105,29 @@ def adaround(
     seed: int = 0,
     verbose: bool = False,
 ) -> keras.Model:
-    """Round the weights of a quantized model adaptively; changes the model and returns it.
-
-    model: the model or its reading, see :class:`~quantkeras.qmodel.QuantizedGraph`.
-    samples: unlabelled data, as for ``calibrate``. iterations: 0 rounds layer by layer; more are
-    steps of gradient descent for each block of layers after that. num_samples: at most that many,
-    None for all. sweeps: most rounds of the search in a layer; it ends when hardly a weight moves.
-    verbose: print what was done for each layer.
+    """Round the weights of a quantized model adaptively.
 
     The float model is what the weights of ``model`` say when it is called: once after ``quantize``,
     in place of ``correct_bias``. ``calibrate`` afterwards would choose the steps of the weights
     anew, and round them to the nearest again.
 
-    Raises QuantizationError for a model without quantized layers or with live batch
-    normalizations, and for bad samples.
+    Args:
+        model: the model, which is changed, or its reading, see
+            :class:`~quantkeras.qmodel.QuantizedGraph`.
+        samples: unlabelled data, as for ``calibrate``.
+        iterations: 0 rounds layer by layer; more are steps of gradient descent for each block of
+            layers after that.
+        num_samples: at most that many, None for all.
+        sweeps: most rounds of the search in a layer; it ends when hardly a weight moves.
+        seed: of what is drawn: rows of the samples, and batches.
+        verbose: print what was done for each layer.
+
+    Returns:
+        The model that was given.
+
+    Raises:
+        QuantizationError: for a model without quantized layers or with live batch normalizations,
+            for fewer than 0 iterations, and for bad samples.
     """
     reading = QuantizedGraph.of(model)
     report = round_adaptively(reading, samples, iterations, num_samples, sweeps, seed)

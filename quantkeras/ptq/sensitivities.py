@@ -48,8 +48,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """One layer. noise: mean squared difference of the outputs from float; signal-to-noise ratio
-    in dB, infinite without noise; score: what the user's metric says, None without one.
+    """One layer.
+
+    Attributes:
+        layer: its name.
+        noise: mean squared difference of the outputs from float.
+        sqnr: signal-to-noise ratio in dB, infinite without noise.
+        score: what the user's metric says, None without one.
     """
 
     layer: str
@@ -62,8 +67,12 @@ class LayerSensitivity:
 class SensitivityReport:
     """All layers, the most sensitive first.
 
-    mode, parts: as asked for. signal: mean square of the float outputs. quantized: the whole
-    model quantized, for comparison.
+    Attributes:
+        mode: as asked for.
+        parts: as asked for.
+        layers: the layers, in that order.
+        signal: mean square of the float outputs.
+        quantized: the whole model quantized, for comparison.
     """
 
     mode: str
@@ -99,15 +108,23 @@ def sensitivity(
     metric: Metric | None = None,
     num_samples: int | None = 128,
 ) -> SensitivityReport:
-    """How much each layer of a quantized, calibrated model does to its outputs.
+    """Measure how much each layer of a quantized, calibrated model does to its outputs.
 
-    model: the model or its reading. samples: as for ``calibrate``, unlabelled. parts: "weights",
-    "activations" (the layer's output) or "both". mode: "on" quantizes one layer at a time, "off"
-    all but one. metric: takes the outputs for all samples (arrays, nested as the model's) and gives
-    a number, the larger the better, such as an accuracy; layers are then ordered by it instead of
-    the SQNR.
+    Args:
+        model: the model or its reading.
+        samples: as for ``calibrate``, unlabelled.
+        parts: "weights", "activations" (the layer's output) or "both".
+        mode: "on" quantizes one layer at a time, "off" all but one.
+        metric: takes the outputs for all samples (arrays, nested as the model's), gives a number,
+            the larger the better, such as an accuracy; layers are then ordered by it instead of the
+            SQNR. None: by the SQNR.
+        num_samples: at most that many, None for all.
 
-    Raises QuantizationError for a model without quantized layers, bad samples and unknown choices.
+    Returns:
+        The report; ``print`` shows it as a table.
+
+    Raises:
+        QuantizationError: for a model without quantized layers, bad samples and unknown choices.
     """
     for name, value, allowed in (("parts", parts, PARTS), ("mode", mode, MODES)):
         if value not in allowed:

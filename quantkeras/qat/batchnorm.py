@@ -25,22 +25,32 @@ def live_batchnorm(
     num_samples: int | None = 512,
     momentum: float = 0.97,
 ) -> keras.Model:
-    """A copy of a quantized model whose convolutions normalize the batches they train on.
+    """Make a copy of a quantized model whose convolutions normalize the batches they train on.
 
     In training each convolution normalizes its product over the batch, with a scale and a shift
     per channel that are trained; in prediction, and for ``convert``, moving statistics are folded
     into its kernel and bias before these are quantized. The copy begins as the function that the
-    model is, up to rounding: the statistics are those of ``samples`` (unlabelled, as for
-    ``calibrate``). It does not matter whether the float model still had normalizations.
+    model is, up to rounding: the statistics are those of ``samples``. It does not matter whether
+    the float model still had normalizations.
 
     Dense layers, shared layers, those without a bias and those of models inside the model stay as
-    they are. momentum: part of the moving statistics that a batch leaves as it was.
+    they are.
 
     Train the copy, then call :func:`reestimate_batchnorm` and :func:`fold_batchnorm`. With small
     batches (below 16 or so) statistics are too noisy: train folded.
 
-    Raises QuantizationError for a model without quantized layers or with live normalizations, for
-    a momentum outside 0..1, for bad samples, and if there is no convolution to normalize.
+    Args:
+        model: a quantized model, which is not changed.
+        samples: unlabelled, as for ``calibrate``.
+        num_samples: at most that many, None for all.
+        momentum: part of the moving statistics that a batch leaves as it was, 0 <= momentum < 1.
+
+    Returns:
+        The copy, to be compiled and trained.
+
+    Raises:
+        QuantizationError: for a model without quantized layers or with live normalizations, for a
+            momentum outside 0..1, for bad samples, and if there is no convolution to normalize.
     """
     if not 0 <= momentum < 1:
         raise QuantizationError(f"momentum {momentum:g}: must be at least 0 and below 1")
@@ -57,12 +67,23 @@ def live_batchnorm(
 def reestimate_batchnorm(
     model: keras.Model, samples: Any, num_samples: int | None = 2048
 ) -> keras.Model:
-    """Measure the statistics of all live normalizations anew; changes the model and returns it.
+    """Measure the statistics of all live normalizations anew.
 
     Moving averages lag behind weights that were just trained, the more so where these jump from
     integer to integer (Nagel et al. 2022, arXiv:2203.08086, section 5.2). Layer by layer, on the
-    re-estimated quantized layers before: mean and variance over all samples, those of
-    ``calibrate`` in form. Does nothing to a model without live normalizations.
+    re-estimated quantized layers before: mean and variance over all samples. Does nothing to a
+    model without live normalizations.
+
+    Args:
+        model: a quantized model, which is changed.
+        samples: in a form that ``calibrate`` takes.
+        num_samples: at most that many, None for all.
+
+    Returns:
+        The model that was given.
+
+    Raises:
+        QuantizationError: for a model without quantized layers, and for bad samples.
     """
     if live_layers(model):
         _measure(model, samples, num_samples, _restate)
@@ -70,9 +91,16 @@ def reestimate_batchnorm(
 
 
 def fold_batchnorm(model: keras.Model) -> keras.Model:
-    """A copy of a quantized model with its live normalizations folded into kernels and biases.
+    """Make a copy of a quantized model with its live normalizations folded into kernels and biases.
 
-    The integers, and what it computes, are the same.
+    Args:
+        model: a quantized model, which is not changed.
+
+    Returns:
+        The copy. Its integers, and what it computes, are the same.
+
+    Raises:
+        QuantizationError: for a model without quantized layers.
     """
     folded = _copy(model, {layer.name: None for layer in live_layers(model)})
     copy_folded(model, folded)

@@ -19,20 +19,32 @@ LOSSES = ("kl", "mse")
 class Distiller(keras.Model):
     """A model that trains ``student`` to give what ``teacher`` gives, with labels or without.
 
-        distiller = Distiller(quantized, model)
-        distiller.compile("adam", loss=..., metrics=["accuracy"])  # loss: for labels, or None
-        distiller.fit(x, y)  # or fit(x)
-        convert(quantized)
+    The loss is ``(1 - weight) * loss(y, student(x)) + weight * L``; without labels it is L alone.
 
-    The loss is ``(1 - weight) * loss(y, student(x)) + weight * L``. For classifiers L is
-    ``"kl"``, ``temperature**2`` times the Kullback-Leibler divergence between the shares that
-    teacher and student give each class at that temperature (Hinton et al. 2015, arXiv:1503.02531;
-    for quantized students Mishra and Marr 2018, arXiv:1711.05852); ``"mse"`` is the mean squared
-    difference of outputs, in parts of the mean square of the teacher's, for regression. Without
-    labels it is L alone. from_logits: outputs are logits; None finds out by the model's last layer.
+    Args:
+        student: the model that is trained, such as a quantized one.
+        teacher: the float model, whose weights stay as they are.
+        loss: what L is. ``"kl"``, for classifiers: ``temperature**2`` times the Kullback-Leibler
+            divergence between the shares that teacher and student give each class at that
+            temperature (Hinton et al. 2015, arXiv:1503.02531; for quantized students Mishra and
+            Marr 2018, arXiv:1711.05852). ``"mse"``, for regression: the mean squared difference of
+            outputs, in parts of the mean square of the teacher's.
+        weight: of L, above 0 and at most 1.
+        temperature: above 0; what logits are divided by before the softmax.
+        from_logits: outputs are logits; None finds out by the model's last layer.
+        **kwargs: those of keras.Model.
 
-    Raises QuantizationError if the outputs of both differ in number or shape, or for a loss,
-    temperature or weight out of range.
+    Raises:
+        QuantizationError: if the outputs of both differ in number or shape, or for a loss,
+            temperature or weight out of range.
+
+    Example:
+        ::
+
+            distiller = Distiller(quantized, model)
+            distiller.compile("adam", loss=..., metrics=["accuracy"])  # loss: for labels, or None
+            distiller.fit(x, y)  # or fit(x)
+            convert(quantized)
     """
 
     def __init__(

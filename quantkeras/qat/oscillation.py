@@ -26,10 +26,15 @@ class DampenOscillations(keras.callbacks.Callback):
 
     It adds ``strength * sum((clip(w) - stop_gradient(q(w)))**2)`` over all quantized kernels to the
     loss, q(w) being the quantized weight. The strength rises from 0 to its value along half a
-    cosine over ``epochs`` epochs from epoch ``begin`` on, so that weights can still choose their
-    integers before.
+    cosine, so that weights can still choose their integers before.
 
-    Raises QuantizationError if strength or epochs is not positive.
+    Args:
+        strength: above 0.
+        epochs: so many epochs it takes to rise, at least 1.
+        begin: the epoch, counted from 0, in which it begins to.
+
+    Raises:
+        QuantizationError: if strength or epochs is not positive.
     """
 
     def __init__(self, strength: float = 1e-2, epochs: int = 1, begin: int = 0) -> None:
@@ -90,9 +95,14 @@ class OscillationMeter(keras.callbacks.Callback):
     """Counts how often weights change their integer, and logs it as ``oscillating``.
 
     After each epoch the log has the part of the quantized weights whose integer went up and down,
-    or down and up, between the last ``window`` looks, one every ``every`` batches.
+    or down and up, between the last looks.
 
-    Raises QuantizationError if every or window is not positive.
+    Args:
+        every: batches from one look to the next, at least 1.
+        window: how many looks count, at least 2.
+
+    Raises:
+        QuantizationError: if every is not positive, or window below 2.
     """
 
     def __init__(self, every: int = 5, window: int = 8) -> None:

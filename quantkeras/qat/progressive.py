@@ -19,7 +19,12 @@ class ProgressiveBits(keras.callbacks.Callback):
     end of the training in any case. A network that is far from its float original at once learns
     less than one that is led there (Zhuang et al. 2018, arXiv:1711.00205).
 
-    Raises QuantizationError if start is not between 3 and 8, or epochs is not positive.
+    Args:
+        start: bits of the first epoch, 3 to 8.
+        epochs: so many the line takes, at least 1.
+
+    Raises:
+        QuantizationError: if start is not between 3 and 8, or epochs is not positive.
     """
 
     def __init__(self, start: int = 8, epochs: int = 3) -> None:
@@ -45,7 +50,14 @@ class ProgressiveBits(keras.callbacks.Callback):
         self._lowest = min(bits for _, bits in self._targets)
 
     def least_bits(self, epoch: int) -> int:
-        """Bits that everything has at least in an epoch."""
+        """Work out the bits that everything has at least in an epoch.
+
+        Args:
+            epoch: counted from 0.
+
+        Returns:
+            The bits, not below the fewest that the model is meant to have.
+        """
         lowest = self._lowest
         if epoch >= self.epochs or self.start <= lowest:
             return lowest

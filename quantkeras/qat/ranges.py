@@ -19,14 +19,21 @@ from .models import layers_of
 
 
 def set_ranges(model: keras.Model, mode: str) -> keras.Model:
-    """Choose what ``fit`` does with the ranges of weights and activations; returns the model.
+    """Choose what ``fit`` does with the ranges of weights and activations.
 
-    mode: ``"frozen"`` keeps them as calibrated; ``"moving"`` lets activations follow a moving
-    average and weights their largest magnitude; ``"learned"`` trains them (learned step sizes,
-    arXiv:1902.08153). Compile the model afterwards: what is trainable changes. What the model
-    computes does not.
+    Compile the model afterwards: what is trainable changes. What the model computes does not.
 
-    Raises QuantizationError for an unknown mode or a model without quantized layers.
+    Args:
+        model: a quantized model, which is changed.
+        mode: ``"frozen"`` keeps them as calibrated; ``"moving"`` lets activations follow a moving
+            average and weights their largest magnitude; ``"learned"`` trains them (learned step
+            sizes, arXiv:1902.08153).
+
+    Returns:
+        The model that was given.
+
+    Raises:
+        QuantizationError: for an unknown mode or a model without quantized layers.
     """
     if mode not in RANGE_MODES:
         raise QuantizationError(f"ranges {mode!r}: must be one of {', '.join(RANGE_MODES)}")
@@ -47,9 +54,13 @@ class FreezeRanges(keras.callbacks.Callback):
     """Freezes the ranges of the model that is trained, for the end of a training.
 
     While ranges move, weights see other grids with each step; some epochs with fixed ones let them
-    settle, and keep the formats that the user has seen. at_epoch: counted from 0.
+    settle, and keep the formats that the user has seen.
 
-    Raises QuantizationError on JAX, where what is trainable is fixed for a whole ``fit``.
+    Args:
+        at_epoch: the epoch, counted from 0, that begins with frozen ranges.
+
+    Raises:
+        QuantizationError: on JAX, where what is trainable is fixed for a whole ``fit``.
     """
 
     def __init__(self, at_epoch: int) -> None:

@@ -31,24 +31,35 @@ def retrain(
     batchnorm: str = "folded",
     **fit_options: Any,
 ) -> keras.callbacks.History:
-    """Train a quantized classifier in place with plain `fit`; returns the history of `fit`.
+    """Train a quantized classifier in place with plain `fit`.
 
-    x, y: as for `fit`: arrays, or a dataset of (inputs, labels); without labels, a teacher is
-    needed. teacher: the float model; its outputs count for half of the loss, and for all of it
-    without labels. loss: for labels; None is the cross-entropy of class numbers. batch_size: of
-    arrays; datasets have their own. steps_per_epoch: needed for datasets of unknown length.
-    dampening: strength of DampenOscillations in the last third of the epochs, None for none.
-    ranges: a mode of :func:`set_ranges`; other than "frozen", which keeps them as calibrated, until
-    the last third of the epochs. batchnorm: "folded" trains the integers' own kernels; "live"
-    normalizes batches while training (see :func:`live_batchnorm`), re-estimates the statistics on x
-    and folds them in the end. fit_options: the rest goes to `fit`.
+    Args:
+        model: the quantized model, which is changed.
+        x: as for `fit`: arrays, or a dataset of (inputs, labels).
+        y: labels of arrays; without labels, a teacher is needed.
+        teacher: the float model; its outputs count for half of the loss, and for all of it without
+            labels.
+        loss: for labels; None is the cross-entropy of class numbers.
+        epochs: passes over x.
+        batch_size: of arrays; datasets have their own.
+        learning_rate: relative: by so much of its size a kernel changes in a step (LAMB, You et al.
+            2019, arXiv:1904.00962), since kernels that batch normalizations were folded into differ
+            by orders of magnitude. It falls to 0 along half a cosine.
+        steps_per_epoch: needed for datasets of unknown length.
+        dampening: strength of DampenOscillations in the last third of the epochs, None for none.
+        ranges: a mode of :func:`set_ranges`; other than "frozen", which keeps them as calibrated,
+            until the last third of the epochs.
+        batchnorm: "folded" trains the integers' own kernels; "live" normalizes batches while
+            training (see :func:`live_batchnorm`), re-estimates the statistics on x and folds them
+            in the end.
+        **fit_options: the rest goes to `fit`.
 
-    learning_rate is relative: by so much of its size a kernel changes in a step (LAMB, You et al.
-    2019, arXiv:1904.00962), since kernels that batch normalizations were folded into differ by
-    orders of magnitude. It falls to 0 along half a cosine.
+    Returns:
+        The history of `fit`.
 
-    Raises QuantizationError for a model without quantized layers, if there is neither a label nor
-    a teacher, and for unknown ``ranges`` and ``batchnorm``.
+    Raises:
+        QuantizationError: for a model without quantized layers, if there is neither a label nor a
+            teacher, and for unknown ``ranges`` and ``batchnorm``.
     """
     if batchnorm not in BATCHNORMS:
         raise QuantizationError(f"batchnorm {batchnorm!r}: must be one of {', '.join(BATCHNORMS)}")

@@ -25,8 +25,10 @@ Layer = TypeVar("Layer")
 class QuantizedGraph:
     """The calls of a quantized model's layers, in order, those of nested models included.
 
-    model: the model itself. graph: its calls as nodes. Quantized layers are the live ones, which
-    may be calibrated or trained; layers that stay float compute what they did when it was read.
+    Attributes:
+        model: the model itself.
+        graph: its calls as nodes. Quantized layers are the live ones, which may be calibrated or
+            trained; layers that stay float compute what they did when it was read.
     """
 
     model: keras.Model
@@ -34,10 +36,17 @@ class QuantizedGraph:
 
     @classmethod
     def of(cls, model: Any, verb: str = "") -> QuantizedGraph:
-        """That of a quantized model, or the one that is given.
+        """Read a quantized model.
 
-        Raises QuantizationError, with the remedy, for all else; verb: what its message calls the
-        function that takes them.
+        Args:
+            model: the model, or a reading of one, which is given back.
+            verb: what the message of an error calls the function that takes them.
+
+        Returns:
+            The reading.
+
+        Raises:
+            QuantizationError: with the remedy, for all else.
         """
         if isinstance(model, cls):
             return model
@@ -45,7 +54,14 @@ class QuantizedGraph:
         return cls(model, read_keras(model))
 
     def calls(self, kind: type[Layer]) -> list[tuple[Node, Layer]]:
-        """(node, layer) of each call of layers of a kind."""
+        """Find the calls of layers of a kind.
+
+        Args:
+            kind: the layers' class.
+
+        Returns:
+            (node, layer) of each call, in order.
+        """
         found = [(node, layer_of(node, kind)) for node in self.graph]
         return [(node, layer) for node, layer in found if layer is not None]
 
