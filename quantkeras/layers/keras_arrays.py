@@ -199,3 +199,28 @@ class SimArrays(FloatArrays):
 
     def _carry(self, x: Tensor) -> Tensor:
         return ops.cast(x, self.carrier)
+
+
+class MagnitudeArrays(FloatArrays):
+    """The largest magnitudes that sums of products come to, whatever their order.
+
+    ``params.weights`` are magnitudes, and tensors those of each channel, (c,), or of all, (1,);
+    what differs by position or between groups counts with the largest. The sums are the ``partial``
+    of :class:`~quantkeras.numerics.interval.Interval`, of weights that training moves.
+    """
+
+    def conv2d(
+        self, x: Tensor, weights: Tensor, window: Window, groups: int, pad_value: Tensor | None
+    ) -> Tensor:
+        return ops.sum(weights * self._inputs(x, groups), axis=(0, 1, 2))
+
+    def depthwise_conv2d(
+        self, x: Tensor, weights: Tensor, window: Window, pad_value: Tensor | None
+    ) -> Tensor:
+        return ops.reshape(ops.sum(weights * self._inputs(x, 1), axis=(0, 1)), (-1,))
+
+    def dense(self, x: Tensor, weights: Tensor) -> Tensor:
+        return ops.sum(weights * self._inputs(x, 1), axis=0)
+
+    def _inputs(self, x: Tensor, groups: int) -> Tensor:
+        return ops.max(x) if len(x.shape) > 1 or groups > 1 else ops.reshape(x, (-1, 1))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from ..numerics.layer import LayerSpec
+from ..numerics.bounds import Bounded, IntervalArrays
+from ..numerics.interval import Interval
+from ..numerics.layer import LayerParams, LayerSpec, run_layer
 from . import exact_ops as exact
 from .arguments import per_channel
 from .hardware_layer import HardwareLayer
@@ -37,10 +39,6 @@ class ElementwiseLayer(HardwareLayer):
     def core_spec(self) -> LayerSpec:
         return LayerSpec(self.kind)
 
-    def largest_result(self, magnitudes: list[float]) -> float:
-        """The largest magnitude that comes of aligned integers of these magnitudes."""
-        return sum(magnitudes)
-
     def choose_carriers(self, ranges_can_move: bool) -> None:
         """float32 for the core and the rescale where the present formats prove it exact.
 
@@ -55,11 +53,7 @@ class ElementwiseLayer(HardwareLayer):
         formats = self.input_formats
         lsbs = [f.lsb() for f in formats]
         aligned = self._aligned_lsbs(lsbs)
-        magnitudes = [
-            float(ops.max(x / target)) * f.largest
-            for x, target, f in zip(lsbs, aligned, formats, strict=True)
-        ]
-        if max(self.largest_result(magnitudes), *magnitudes) >= FLOAT32_LIMIT:
+        if self._reach(lsbs, aligned) >= FLOAT32_LIMIT:
             exact.check_carriers(self.name, ("float64",))
             return
         self.carrier = "float32"
@@ -71,6 +65,23 @@ class ElementwiseLayer(HardwareLayer):
         whole = self.gain / unit
         if not self.sums_in_float64 and bool(ops.all(ops.equal(whole, ops.floor(whole)))):
             self.rescale_carrier = "float32"
+
+    def _reach(self, lsbs: list[Tensor], aligned: list[Tensor]) -> int:
+        """The largest magnitude of the integers that are combined, and of what comes of them."""
+        pairs = zip(lsbs, aligned, strict=True)
+        steps = [[np.asarray(ops.convert_to_numpy(x), np.float64) for x in pair] for pair in pairs]
+        shifts = [np.frexp(lsb / target)[1] - 1 for lsb, target in steps]
+        shapes = [f.shape for f in self.input_formats]
+        inputs = [Bounded(Interval(*f.limits), f.shape) for f in self.input_formats]
+        found: list[Bounded] = []
+        run_layer(
+            self.core_spec(),
+            LayerParams(input_shifts=shifts),
+            inputs,
+            IntervalArrays(self.name, shapes),
+            lambda stage, tensors: found.extend(tensors),
+        )
+        return max(int(x.interval.partial.max()) for x in found)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "carrier": self.carrier}
@@ -96,9 +107,6 @@ class QuantizedMaximum(ElementwiseLayer, keras.layers.Maximum):
 
     kind = "maximum"
 
-    def largest_result(self, magnitudes: list[float]) -> float:
-        return max(magnitudes)
-
 
 @register(PACKAGE)
 class QuantizedMinimum(ElementwiseLayer, keras.layers.Minimum):
@@ -106,18 +114,12 @@ class QuantizedMinimum(ElementwiseLayer, keras.layers.Minimum):
 
     kind = "minimum"
 
-    def largest_result(self, magnitudes: list[float]) -> float:
-        return max(magnitudes)
-
 
 @register(PACKAGE)
 class QuantizedMultiply(ElementwiseLayer, keras.layers.Multiply):
     """Multiply [max pool] [ReLU] [average pool]: a product of integers, steps multiply as well."""
 
     kind = "multiply"
-
-    def largest_result(self, magnitudes: list[float]) -> float:
-        return math.prod(magnitudes)
 
     def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
         return [per_channel(lsb) for lsb in lsbs]

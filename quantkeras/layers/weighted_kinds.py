@@ -42,9 +42,6 @@ class QuantizedConv2D(WeightedLayer, keras.layers.Conv2D):
         by_group = weights.reshape(len(weights), self.groups, -1)
         return np.asarray(by_group.max(axis=2).T.ravel())
 
-    def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
-        return super().weight_sums(weights, largest if self.groups == 1 else ops.max(largest))
-
 
 class _Depthwise(WeightedLayer):
     """What depthwise convolutions share: the kernel is (kh, kw, c, m)."""
@@ -60,11 +57,6 @@ class _Depthwise(WeightedLayer):
 
     def input_weights(self) -> None:
         return None
-
-    def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
-        if len(largest.shape) > 1:
-            largest = ops.max(largest)
-        return ops.sum(weights * ops.reshape(largest, (-1, 1)), axis=(0, 1))
 
     def _aligned_lsbs(self, lsbs: list[Tensor]) -> list[Tensor]:
         """Channels keep their steps; those of one channel that differ by position are aligned."""
@@ -149,9 +141,6 @@ class QuantizedConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
 
     def along_input(self, ratio: np.ndarray) -> np.ndarray:
         return ratio
-
-    def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
-        return super().weight_sums(self.channel_last(weights), largest)
 
 
 @register(PACKAGE)

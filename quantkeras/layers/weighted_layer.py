@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from ..numerics.layer import LayerParams
+from ..numerics.layer import LayerParams, run_layer
 from . import exact_ops as exact
 from .arguments import as_list, deserialized, serialized
 from .hardware_layer import HardwareLayer
-from .keras_arrays import SimArrays
+from .keras_arrays import MagnitudeArrays, SimArrays
 from .live_batchnorm import LiveBatchNorm, NormalizingArrays
 from .numbers import LayerNumbers
 from .weight_quantizer import WeightQuantizer
@@ -92,15 +92,6 @@ class WeightedLayer(HardwareLayer):
     def by_input(self, weights: np.ndarray) -> np.ndarray:
         """(c_in,) the largest entry of each input channel; weights: (c_in of a group, c_out)."""
         return np.asarray(weights.max(axis=1))
-
-    def weight_sums(self, weights: Tensor, largest: Tensor) -> Tensor:
-        """Per output channel: sum of weight times the largest input; both non-negative."""
-        axes = tuple(range(len(weights.shape) - 1))
-        if len(largest.shape) == 1:
-            weights = weights * ops.reshape(largest, (-1, 1))
-        else:
-            weights = weights * ops.max(largest)
-        return ops.sum(weights, axis=axes)
 
     # -- state ---
 
@@ -262,8 +253,9 @@ class WeightedLayer(HardwareLayer):
         area = 1 if self.sums_in_float64 else self.pool_area
         largest = ops.cast(input_lsb * float(self.input_formats[0].largest * area), wide)
         lsb = ops.cast(lsb, wide)
-        weights = ops.cast(self.kernel_shaped(flat), wide)
-        sums = ops.reshape(self.weight_sums(weights, largest), (-1,)) / lsb
+        weights = ops.cast(self.core_kernel(self.kernel_shaped(flat)), wide)
+        arrays = MagnitudeArrays()
+        sums = run_layer(self.core_spec(), LayerParams(weights=weights), [largest], arrays) / lsb
         halves = 0.5 * self.weight_quantizer.fan_in * ops.max(largest) / ops.min(lsb)
         ratio = ops.cast(sums / exact.maximum(PRODUCT_LIMIT - halves, 1.0), "float32")
         grown = 2 * exact.power_of_two_below(ops.maximum(ratio, 1.0))

@@ -29,7 +29,7 @@ from .interval import (
     join_intervals,
 )
 from .layer import LayerParams, LayerSpec, Slices, run_layer
-from .shapes import ShapeArrays, output_shape
+from .shapes import Shape, ShapeArrays, output_shape
 from .windows import NO_PADS, Pads, Pool, Window
 
 INT64_LIMIT = 2**63
@@ -120,7 +120,7 @@ class IntervalArrays:
     the rescale has formed, see :class:`LayerBounds`.
     """
 
-    def __init__(self, layer: str, inputs: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, layer: str, inputs: Sequence[Shape]) -> None:
         self._layer = layer
         self._shapes = ShapeArrays(inputs)
         self.rescale_bits = 0

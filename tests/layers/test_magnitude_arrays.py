@@ -1,0 +1,36 @@
+"""The proof of a layer whose weights are tensors says what that of a program says."""
+
+import numpy as np
+import pytest
+from exactness import as_numpy
+from keras import ops
+
+from quantkeras.layers.keras_arrays import MagnitudeArrays
+from quantkeras.numerics import Interval
+from quantkeras.numerics.bounds import layer_bounds
+from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
+from quantkeras.numerics.windows import Window
+
+WINDOW = Window((2, 3), padding="same")
+CASES = [
+    (LayerSpec("dense"), (4, 3)),
+    (LayerSpec("conv2d", WINDOW), (2, 3, 4, 3)),
+    (LayerSpec("conv2d", WINDOW, groups=2), (2, 3, 2, 6)),
+    (LayerSpec("depthwise_conv2d", WINDOW), (2, 3, 4, 2)),
+]
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (5, 6, 4)])
+@pytest.mark.parametrize(("spec", "size"), CASES, ids=lambda value: str(getattr(value, "kind", "")))
+def test_magnitudes_are_the_bound_of_partial_sums(spec, size, shape, rng) -> None:
+    weights, largest = rng.integers(-127, 128, size), rng.integers(1, 256, shape)
+    params = LayerParams(weights=ops.convert_to_tensor(np.abs(weights).astype(np.float32)))
+    arrays, x = MagnitudeArrays(), ops.convert_to_tensor(largest.astype(np.float32))
+    found = as_numpy(run_layer(spec, params, [x], arrays))
+
+    shared = spec.groups > 1 or len(shape) > 1
+    seen = np.full(shape, largest.max()) if shared else largest
+    symmetric = Interval(-seen, seen)
+    bound = layer_bounds(spec, LayerParams(weights=weights), [symmetric], [(5, 6, 4)], "layer")
+    assert found.shape == bound.accumulator.partial.shape
+    np.testing.assert_array_equal(found, bound.accumulator.partial.astype(np.float64))
