@@ -22,7 +22,7 @@ from sanitize.spread_kernels import with_spread_kernels
 
 from .errors import QuantizationError
 from .float_network import FloatNetwork, onnx_network, onnx_shapes
-from .twins import run_batch
+from .qmodel.running import run_batch
 
 if TYPE_CHECKING:
     from sanitize.onnx_io import OnnxImport, Port

@@ -11,20 +11,21 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from sanitize.graph import Graph, Node, producer_of
-from sanitize.semantics import run_node
 
 from .calibration.batches import Batch
 from .calibration.ports import input_names
 from .errors import QuantizationLossWarning
-from .layers import Dequantizer, HardwareLayer, InputQuantizer
+from .layers import HardwareLayer, InputQuantizer
 from .params import QuantizationParams
 from .qmodel import QuantizedGraph, layer_of, rounding_layer
+from .qmodel.views import compute_node
 
 LEAST_DB = 20.0
 """Signal to quantization noise below which an output is worth a warning: an error of a tenth."""
@@ -152,9 +153,8 @@ def _values(
         if node.kind == "input":
             values[node.name] = samples[node.name]
             continue
-        results = _results(node, [values[v] for v in node.inputs], node.name in rounded)
-        for index, result in enumerate(results):
-            values[node.name if index == 0 else f"{node.name}:{index}"] = result
+        call = attrgetter("call" if node.name in rounded else "float_call")
+        values |= compute_node(node, [values[value] for value in node.inputs], call)
         uses.subtract(node.inputs)
         for value in node.inputs:
             if uses[value] == 0 and value not in ends:
@@ -168,17 +168,6 @@ def _needed(graph: Graph, ends: Sequence[str]) -> list[Node]:
         if node.name in names:
             names.update(map(producer_of, node.inputs))
     return [node for node in graph if node.name in names]
-
-
-def _results(node: Node, xs: list[Any], rounded: bool) -> list[Any]:
-    """What a node makes of its inputs, in the float network or in the quantized one."""
-    if layer_of(node, Dequantizer):
-        return xs
-    layer = rounding_layer(node)
-    if layer is not None:
-        call = layer.call if rounded else layer.float_call
-        return [call(xs if len(xs) > 1 else xs[0])]  # a tensor brings its steps along
-    return list(run_node(node, [ops.convert_to_numpy(x) for x in xs]))
 
 
 def _decibels(wanted: np.ndarray, found: np.ndarray) -> float | None:

@@ -11,7 +11,6 @@ _HOMES = {
     "calibrate": "loop",
     "calibrate_on": "loop",
     "open_samples": "loop",
-    "float_view": "float_view",
     "make_observer": "observers",
     "iterate_samples": "samples",
 }

@@ -27,11 +27,11 @@ from ..params import QuantizationParams
 from ..progress import progress_bar
 from ..provenance import attach, provenance_of
 from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from ..qmodel.running import compiled_step, run_batch
+from ..qmodel.views import QuantizedValue, float_view, quantized_values
 from ..runtime.fed import check_fed
-from ..twins import compiled_step, run_batch
 from .entrance import take_kinds
 from .filling import fill_range, may_fill, normalize_integers
-from .float_view import QuantizedValue, float_view, quantized_values
 from .late_maps import take_maps
 from .observer import Observer
 from .observers import make_observer

@@ -85,7 +85,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     from ..conversion.program_inputs import inputs_of
     from ..layers import InputQuantizer
     from ..qmodel import QuantizedGraph
-    from ..twins import run_batch
+    from ..qmodel.running import run_batch
 
     model = load_model(path)
     tensors = keras.tree.flatten(model.inputs)

@@ -20,15 +20,15 @@ from keras import ops
 from numpy.typing import NDArray
 
 from sanitize.graph import Graph, Node, producer_of
-from sanitize.keras_io import write_keras
 
 from ..layers import InputQuantizer, WeightedLayer
 from ..moving import MOVEMENTS
 from ..numerics.layer import LayerParams
 from ..progress import progress_bar
-from ..qmodel import QuantizedGraph, layer_node, layer_of, rounding_layer
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from ..qmodel.views import view
 from .linear_rows import as_kernel
-from .soft_rounding import SoftRounding, Stage
+from .soft_rounding import SoftRounding
 from .walk import exact_call, float_call, in_batches, needed_nodes
 
 Floats = NDArray[np.float32]
@@ -203,24 +203,12 @@ def _trainable(
     nodes: Sequence[Node], graph: Graph, inputs: Sequence[str], soft: Mapping[int, SoftRounding]
 ) -> keras.Model:
     """A block as a model of its own, with soft weights; nothing else in it is trained."""
-    written = [
+    entering = [
         Node(name, "input", (), {"dtype": "float32"}, {}, graph.shape_of(name)) for name in inputs
     ]
-    for index, node in enumerate(nodes):
-        if node.name in inputs:
-            continue
-        layer: Any = rounding_layer(node)
-        if id(layer) in soft:
-            layer = soft[id(layer)]
-        elif layer is not None:
-            layer = Stage(_training_call(layer), node.shape, f"stage_{index}")
-        else:
-            written.append(node)
-            continue
-        written.append(layer_node(layer, node.name, node.inputs, node.shape))
-    structure: Any = list(range(len(inputs))) if len(inputs) > 1 else 0
-    end = (nodes[-1].name,)
-    return write_keras(Graph.build(written, tuple(inputs), end, "block", structure, 0))
+    inner = [node for node in nodes if node.name not in inputs]
+    block = Graph.build([*entering, *inner], tuple(inputs), (nodes[-1].name,), "block")
+    return view(block, lambda layer: soft.get(id(layer)) or _training_call(layer), None)
 
 
 def _is_integer(node: Node) -> bool:

@@ -22,17 +22,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from sanitize.graph import Node, producer_of
-from sanitize.semantics import run_node
 
 from ..errors import QuantizationError
-from ..layers import Dequantizer, HardwareLayer, InputQuantizer, OutputQuantizer, WeightedLayer
-from ..numerics.layer import LayerParams
+from ..layers import HardwareLayer, InputQuantizer, OutputQuantizer, WeightedLayer
 from ..progress import progress_bar
-from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from ..qmodel import QuantizedGraph, rounding_layer
+from ..qmodel.views import compute_node
 from ..text_tables import plain_table
 from .walk import (
-    exact_call,
-    float_call,
     float_parameters,
     gathered,
     quantized_params,
@@ -218,27 +215,20 @@ class _Trial:
 
     def _compute(self, node: Node, values: dict[str, Any], on: bool) -> None:
         xs = [values[value] for value in node.inputs]
-        for index, result in enumerate(self._results(node, xs, on)):
-            values[node.name if index == 0 else f"{node.name}:{index}"] = result
+        values |= compute_node(node, xs, lambda layer: self._computation(layer, on))
 
-    def _results(self, node: Node, xs: list[Any], on: bool) -> Sequence[Any]:
-        if layer_of(node, Dequantizer):
-            return xs
-        layer = rounding_layer(node)
-        if layer is None:
-            return run_node(node, [np.asarray(ops.convert_to_numpy(x)) for x in xs])
+    def _computation(self, layer: Any, on: bool) -> Any:
+        """What a layer computes with the parts in question quantized or not."""
         if on and self.parts == "both":
-            return [exact_call(node)(*xs)]
+            return layer.call
+        call = layer.float_call
         if isinstance(layer, WeightedLayer):
-            weights_on = on and self.parts == "weights"
-            params: LayerParams = (self.rounded if weights_on else self.floats)[id(layer)]
-            y = weighted_call(layer, params)(*xs)
-        else:
-            y = float_call(node, self.floats)(*xs)
+            found = self.rounded if on and self.parts == "weights" else self.floats
+            call = weighted_call(layer, found[id(layer)])
         if on and self.parts == "activations" and _quantizes_output(layer):
             quantizer = layer if isinstance(layer, InputQuantizer) else layer.output_quantizer
-            y = OutputQuantizer.call(quantizer, y)  # y is scaled already
-        return [y]
+            return lambda xs: OutputQuantizer.call(quantizer, call(xs))  # it is scaled already
+        return call
 
 
 def _quantizes_output(layer: Any) -> bool:

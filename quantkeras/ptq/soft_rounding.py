@@ -10,7 +10,6 @@ and the term 1 - |2h - 1|^beta in the loss, beta falling, drives h to 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -25,21 +24,6 @@ Floats = NDArray[np.float32]
 ZETA, GAMMA = 1.1, -0.1
 TRUST = 0.7
 """How far h begins from the real weight towards the integer that is there."""
-
-
-class Stage(keras.layers.Layer):
-    """Stands in a block for a layer, whose variables it does not own."""
-
-    def __init__(self, compute: Callable[[Any], Any], shape: Sequence[int | None], name: str):
-        super().__init__(dtype="float32", name=name, trainable=False)
-        self.compute = compute
-        self.shape = tuple(shape)
-
-    def call(self, inputs: Any) -> Any:
-        return self.compute(inputs)
-
-    def compute_output_spec(self, inputs: Any) -> Any:
-        return keras.KerasTensor((None, *self.shape), dtype="float32")
 
 
 class SoftRounding(keras.layers.Layer):

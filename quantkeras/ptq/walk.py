@@ -21,18 +21,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from sanitize.graph import Node, producer_of
-from sanitize.semantics import run_node
 
 from ..calibration import open_samples
 from ..errors import QuantizationError
-from ..layers import (
-    Dequantizer,
-    WeightedLayer,
-    unwatched,
-)
+from ..layers import WeightedLayer, unwatched
 from ..layers.keras_arrays import FloatArrays
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
-from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from ..qmodel import QuantizedGraph, layer_of
+from ..qmodel.views import compute_node
 
 Array = NDArray[np.float32]
 
@@ -178,27 +174,18 @@ def _rest(layer: WeightedLayer, core: Any) -> Any:
 
 def exact_call(node: Node) -> Callable[..., Any]:
     """What a node computes in the quantized model, from its inputs as arguments."""
-    layer = rounding_layer(node)
-    if layer is not None:
-        return lambda *xs: layer.call(list(xs) if len(xs) > 1 else xs[0])
-    return _unquantized_call(node)
+    return lambda *xs: compute_node(node, xs, lambda layer: layer.call)[node.name]
 
 
 def float_call(node: Node, params: Mapping[int, LayerParams]) -> Callable[..., Any]:
     """What a node computes in the float model; params: see :func:`float_parameters`."""
-    weighted, layer = layer_of(node, WeightedLayer), rounding_layer(node)
-    if weighted is not None:
-        return weighted_call(weighted, params[id(weighted)])
-    if layer is not None:
-        return lambda *xs: layer.float_call(list(xs) if len(xs) > 1 else xs[0])
-    return _unquantized_call(node)
 
+    def compute(layer: Any) -> Any:
+        if id(layer) in params:
+            return weighted_call(layer, params[id(layer)])
+        return layer.float_call
 
-def _unquantized_call(node: Node) -> Callable[..., Any]:
-    """Of a movement, or of a layer that stays float."""
-    if layer_of(node, Dequantizer):
-        return lambda x: x
-    return lambda *xs: run_node(node, [np.asarray(ops.convert_to_numpy(x)) for x in xs])[0]
+    return lambda *xs: compute_node(node, xs, compute)[node.name]
 
 
 def weighted_call(layer: WeightedLayer, params: LayerParams) -> Callable[[Any], Any]:

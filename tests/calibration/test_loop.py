@@ -9,8 +9,8 @@ from parameters import slow
 
 from quantkeras.api import quantize
 from quantkeras.calibration import calibrate
-from quantkeras.calibration.float_view import float_view
 from quantkeras.errors import QuantizationError
+from quantkeras.qmodel.views import float_view
 
 X = np.random.default_rng(11).normal(size=(40, 6, 6, 3)).astype(np.float32)
 

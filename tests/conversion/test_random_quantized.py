@@ -13,9 +13,9 @@ from random_networks import WIDTHS, mostly_quantized, networks
 from strategies import examples
 
 from quantkeras.api import quantize
-from quantkeras.calibration.float_view import float_view
 from quantkeras.conversion import convert
 from quantkeras.params import QuantizationParams
+from quantkeras.qmodel.views import float_view
 from sanitize import evaluate, sanitize_graph
 from sanitize.keras_io import read_keras
 

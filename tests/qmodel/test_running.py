@@ -1,4 +1,4 @@
-"""Views of quantized models, and how a batch goes through a model."""
+"""How a batch goes through a model."""
 
 import subprocess
 import sys
@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import quantkeras as qk
-from quantkeras import twins
-from quantkeras.twins import compiled_step, run_batch
+from quantkeras.qmodel import running
+from quantkeras.qmodel.running import compiled_step, run_batch
 
 TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 import quantkeras as qk
-from quantkeras import twins
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 x = np.random.default_rng(0).normal(size=(12, 6, 6, 3)).astype("float32")
@@ -34,7 +33,7 @@ def test_a_batch_that_each_replica_computes_is_taken_once(monkeypatch):
     model = keras.Model(inputs, [inputs * 2, inputs + 1])
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     once = model.predict_on_batch(x)
-    monkeypatch.setattr(twins, "_replicas", lambda model: 2)
+    monkeypatch.setattr(running, "_replicas", lambda model: 2)
     monkeypatch.setattr(model, "predict_on_batch", lambda x: [np.concatenate([y, y]) for y in once])
     for found, wanted in zip(run_batch(model, [x]), (x * 2, x + 1), strict=True):
         np.testing.assert_array_equal(found, wanted)
@@ -56,8 +55,7 @@ def test_rows_of_samples_and_steps_are_calibrated_whole():
     model = keras.Model(inputs, keras.ops.reshape(rows, (-1, 5, 3)))
     x = np.random.default_rng(0).normal(size=(16, 5, 6)).astype(np.float32)
     x *= np.geomspace(0.01, 4, 80).reshape(16, 5, 1)
-    with pytest.warns(UserWarning, match="stay float"):
-        quantized = qk.quantize(model, samples=x)
+    quantized = qk.quantize(model, samples=x)
     found, wanted = quantized.predict(x, verbose=0), model.predict(x, verbose=0)
     assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
 
