@@ -12,10 +12,17 @@ from .user_functions import UserFunction
 
 
 def differences(left: Graph, right: Graph) -> list[str]:
-    """How two graphs differ as networks, in sentences; empty when they are the same.
+    """Tell how two graphs differ as networks.
 
     Names, sources and the order of nodes are free; kinds, wiring, attributes, weights (exactly),
     structures and which nodes share weights are compared.
+
+    Args:
+        left: one graph.
+        right: the other.
+
+    Returns:
+        Sentences; none when they are the same.
     """
     found: list[str] = []
     for label in ("input_structure", "output_structure"):

@@ -42,11 +42,23 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A float network: ``nodes`` in topological order, checked when it is made.
+    """A float network, checked when it is made.
 
-    ``inputs`` are names of ``input`` nodes, ``outputs`` are values (one may occur twice).
-    ``input_structure`` and ``output_structure`` say how the model nests them: the position itself
-    for a single tensor, else lists, tuples or dicts of positions, e.g. ``{"box": 0, "label": 1}``.
+    A value is named after the node that makes it, ``"lstm:1"`` for its second output.
+
+    Attributes:
+        nodes: in topological order.
+        inputs: names of ``input`` nodes.
+        outputs: values (one may occur twice).
+        name: of the model.
+        input_structure: how the model nests its inputs: the position itself for a single tensor,
+            else lists, tuples or dicts of positions, e.g. ``{"box": 0, "label": 1}``. None: one by
+            one.
+        output_structure: the same for the outputs.
+
+    Raises:
+        GraphError: for nodes that are not in order, lack an input or have a wrong shape, and for
+            two of one name.
     """
 
     nodes: tuple[Node, ...]
@@ -85,7 +97,23 @@ class Graph:
         input_structure: Any = None,
         output_structure: Any = None,
     ) -> Graph:
-        """A graph from nodes in any order: sorted, without dead nodes, with shapes worked out."""
+        """Make a graph from nodes in any order: sorted, without dead nodes, with shapes worked out.
+
+        Args:
+            nodes: the nodes.
+            inputs: names of ``input`` nodes.
+            outputs: values.
+            name: of the model.
+            input_structure: as in the class.
+            output_structure: as in the class.
+
+        Returns:
+            The graph.
+
+        Raises:
+            GraphError: for a node whose inputs or shapes do not fit, a circle, and two nodes of one
+                name.
+        """
         live = sorted_live(list(nodes), inputs, outputs)
         return cls(
             tuple(with_shapes(live)),
@@ -117,11 +145,25 @@ class Graph:
         return "\n".join([head, *(f"  {node}" for node in self.nodes)])
 
     def consumers(self, name: str) -> list[Node]:
-        """The nodes that read any output of ``name``, each once, in topological order."""
+        """Find the nodes that read any output of a node.
+
+        Args:
+            name: of the node, or of one of its values.
+
+        Returns:
+            Each once, in topological order.
+        """
         return list(self._consumers.get(producer_of(name), []))
 
     def uses(self, name: str) -> int:
-        """How many times outputs of ``name`` are read, graph outputs included."""
+        """Count how many times outputs of a node are read, graph outputs included.
+
+        Args:
+            name: of the node, or of one of its values.
+
+        Returns:
+            The count.
+        """
         name = producer_of(name)
         reads = sum(
             producer_of(value) == name
@@ -131,19 +173,51 @@ class Graph:
         return reads + sum(producer_of(value) == name for value in self.outputs)
 
     def is_output(self, name: str) -> bool:
-        """Whether the network returns an output of ``name``."""
+        """Whether the network returns an output of a node.
+
+        Args:
+            name: of the node, or of one of its values.
+
+        Returns:
+            True if it does.
+        """
         return any(producer_of(value) == producer_of(name) for value in self.outputs)
 
     def shape_of(self, value: str) -> Shape:
-        """Unbatched shape of a value."""
+        """Look up the unbatched shape of a value.
+
+        Args:
+            value: its name.
+
+        Returns:
+            The shape; sizes that are not known are None.
+
+        Raises:
+            KeyError: for a value that no node makes.
+        """
         return value_shape(self[value], value)
 
     def sites(self, share: str) -> list[Node]:
-        """All call sites of one shared layer."""
+        """Find all call sites of one shared layer.
+
+        Args:
+            share: the text that they have in common.
+
+        Returns:
+            The nodes, in order.
+        """
         return [node for node in self.nodes if node.share == share]
 
     def unique_name(self, wish: str, taken: Iterable[str] = ()) -> str:
-        """``wish``, or ``wish_1``, ``wish_2`` ...: the first that no node has."""
+        """Find a name that no node has.
+
+        Args:
+            wish: the name that is tried first, then ``wish_1``, ``wish_2`` ...
+            taken: other names that are not to be used.
+
+        Returns:
+            The first that is free.
+        """
         used = set(taken)
         name, count = wish, 0
         while name in self._index or name in used:
@@ -152,7 +226,18 @@ class Graph:
         return name
 
     def with_nodes(self, nodes: Iterable[Node], outputs: Sequence[str] | None = None) -> Graph:
-        """The same network interface with other nodes (any order; dead ones are dropped)."""
+        """Make a graph with the same network interface of other nodes.
+
+        Args:
+            nodes: in any order; dead ones are dropped.
+            outputs: other values in place of the graph's; None keeps these.
+
+        Returns:
+            The new graph.
+
+        Raises:
+            GraphError: as :meth:`build` does.
+        """
         return Graph.build(
             nodes,
             self.inputs,
@@ -170,10 +255,19 @@ class Graph:
     ) -> Graph:
         """The basic rewrite.
 
-        ``remove`` names nodes that go, ``add`` brings new ones (one with the name of an old node
-        takes its place), ``redirect`` maps old values to the values that replace them wherever an
-        old node or a graph output reads them. Nodes in ``add`` are taken as they are: their inputs
-        are not redirected, so that a new node can stand behind the value it replaces.
+        Args:
+            remove: names of nodes that go.
+            add: new nodes (one with the name of an old node takes its place). They are taken as
+                they are: their inputs are not redirected, so that a new node can stand behind the
+                value it replaces.
+            redirect: old values -> the values that replace them wherever an old node or a graph
+                output reads them.
+
+        Returns:
+            The new graph.
+
+        Raises:
+            GraphError: where two nodes of one name are added, and as :meth:`build` does.
         """
         added = list(add)
         new = {node.name: node for node in added}

@@ -20,10 +20,17 @@ CHANGES = 3
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One decision: which rule, at which nodes (and layers of the user's model), and why.
+    """One decision: which rule, where, and why.
 
-    ``layer``: the user's layer in the middle of it. ``change``: kinds before and after, without
-    names, such as ``conv2d, batchnorm -> conv2d``; empty for a refusal.
+    Attributes:
+        rule: its name.
+        nodes: at which nodes.
+        source: the layers of the user's model that these stand for.
+        outcome: "fired" or "refused".
+        sentence: what was done, or why not.
+        layer: the user's layer in the middle of it.
+        change: kinds before and after, without names, such as ``conv2d, batchnorm -> conv2d``;
+            empty for a refusal.
     """
 
     rule: str
@@ -45,7 +52,11 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class Log:
-    """Everything that fired, in order, and the refusals that stand in the final graph."""
+    """Everything that fired, in order, and the refusals that stand in the final graph.
+
+    Attributes:
+        entries: the decisions.
+    """
 
     entries: tuple[LogEntry, ...] = ()
 
@@ -53,10 +64,12 @@ class Log:
 
     @property
     def fired(self) -> tuple[LogEntry, ...]:
+        """What was done."""
         return tuple(entry for entry in self.entries if entry.outcome == "fired")
 
     @property
     def refused(self) -> tuple[LogEntry, ...]:
+        """What was not."""
         return tuple(entry for entry in self.entries if entry.outcome == "refused")
 
     def counts(self) -> dict[str, int]:
@@ -64,7 +77,14 @@ class Log:
         return dict(Counter(entry.rule for entry in self.fired))
 
     def rules_at(self, layer: str) -> tuple[str, ...]:
-        """The rules that fired on a layer of the user's model, in order, each once."""
+        """Find the rules that fired on a layer.
+
+        Args:
+            layer: its name in the user's model.
+
+        Returns:
+            Names of rules in order, each once.
+        """
         return tuple(dict.fromkeys(entry.rule for entry in self.fired if layer in entry.source))
 
     @property
@@ -80,7 +100,14 @@ class Log:
         )
 
     def rows(self, every: bool = False) -> list[tuple[str, str, str, str]]:
-        """The cells of the table under HEADER; every: one row per entry, nothing put together."""
+        """Make the cells of the table under HEADER.
+
+        Args:
+            every: one row per entry, nothing put together.
+
+        Returns:
+            Rows of (layers, rule, times, what was done).
+        """
         if every:
             return [(e.layer, e.rule, "1", e.told) for e in self.entries]
         groups: dict[tuple[str, str, str], list[LogEntry]] = {}
@@ -93,7 +120,14 @@ class Log:
         ]
 
     def table(self, every: bool = False) -> str:
-        """The table as text, totals below."""
+        """Write the table as text, totals below.
+
+        Args:
+            every: one row per entry, nothing put together.
+
+        Returns:
+            The lines of the table.
+        """
         rows = self.rows(every)
         return "\n".join([*(_aligned([self.HEADER, *rows]) if rows else []), self.summary])
 
@@ -106,7 +140,14 @@ class Log:
 
     @classmethod
     def from_config(cls, config: Iterable[Mapping[str, Any]]) -> Log:
-        """The reverse of to_config."""
+        """Make a log of its config, the reverse of to_config.
+
+        Args:
+            config: the entries.
+
+        Returns:
+            The log.
+        """
         entries = []
         for entry in config:
             values: dict[str, Any] = dict(entry)

@@ -29,7 +29,12 @@ Keep = Callable[[Node], bool]
 
 @dataclass(frozen=True)
 class Match:
-    """A place where a pattern was found: the node it was asked about, and all nodes by role."""
+    """A place where a pattern was found.
+
+    Attributes:
+        anchor: the node that the pattern was asked about.
+        roles: other nodes by what they are for the rule.
+    """
 
     anchor: Node
     roles: Mapping[str, Node] = field(default_factory=dict)
@@ -45,7 +50,13 @@ class Match:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What :meth:`sanitize.graph.Graph.replace` needs."""
+    """What :meth:`sanitize.graph.Graph.replace` needs.
+
+    Attributes:
+        remove: names of nodes that go.
+        add: new nodes.
+        redirect: old values -> the values that replace them.
+    """
 
     remove: Sequence[str] = ()
     add: Sequence[Node] = ()
@@ -53,26 +64,51 @@ class Rewrite:
 
 
 class Rule(Protocol):
-    """One rewrite. ``hardware_only`` rules run only for a target that asks for them.
+    """One rewrite.
 
-    ``name`` is short and stable: it stands in logs and error messages. The docstring of a rule is
-    its algebra: before -> after, with the formula of the weights.
+    The docstring of a rule is its algebra: before -> after, with the formula of the weights.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Short and stable: it stands in logs and error messages."""
 
     @property
-    def hardware_only(self) -> bool: ...
+    def hardware_only(self) -> bool:
+        """Whether it runs only for a target that asks for it."""
 
     def pattern(self, graph: Graph, node: Node) -> Match | None:
-        """The match anchored at ``node``, or None when the rule is not about this place."""
+        """Look whether the rule is about a place.
+
+        Args:
+            graph: the network.
+            node: where to look.
+
+        Returns:
+            The match anchored at the node, or None when the rule is not about this place.
+        """
 
     def check(self, graph: Graph, match: Match) -> str | None:
-        """Why the rule must not fire here, in one sentence, or None when it may."""
+        """Look whether the rule may fire.
+
+        Args:
+            graph: the network.
+            match: the place, of which ``pattern`` told.
+
+        Returns:
+            Why the rule must not fire here, in one sentence, or None when it may.
+        """
 
     def rewrite(self, graph: Graph, match: Match) -> Rewrite:
-        """The change; called only when ``check`` has nothing against it."""
+        """Work out the change; called only when ``check`` has nothing against it.
+
+        Args:
+            graph: the network.
+            match: the place.
+
+        Returns:
+            The change.
+        """
 
 
 class RewriteError(RuntimeError):

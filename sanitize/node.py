@@ -38,9 +38,17 @@ def output_index(value: str) -> int:
 class Node:
     """One operation. See the table in :mod:`sanitize.kinds` for the attributes of each kind.
 
-    ``source`` names the layers of the user's model that the node stands for; reports use it.
-    ``share`` is the same text on all call sites of one layer that is called several times: these
-    nodes hold the same weights and a rewrite must change all of them alike or none.
+    Attributes:
+        name: unique in its graph, without ":".
+        kind: what it computes, a key of that table.
+        inputs: the values that it reads.
+        attrs: attributes by name.
+        weights: float32 arrays by name, such as "kernel" (kh, kw, in, out) and "bias" (out,).
+        shape: of the output, unbatched and channels last; None for sizes that are not known.
+        source: the layers of the user's model that the node stands for; reports use it.
+        share: the same text on all call sites of one layer that is called several times: these
+            nodes hold the same weights and a rewrite must change all of them alike or none. None
+            for a layer that is called once.
     """
 
     name: str
@@ -53,16 +61,37 @@ class Node:
     share: str | None = None
 
     def with_(self, **changes: Any) -> Node:
-        """A copy with some fields changed."""
+        """Make a copy with some fields changed.
+
+        Args:
+            **changes: the fields by name.
+
+        Returns:
+            The copy.
+        """
         return dataclasses.replace(self, **changes)
 
     def with_attrs(self, **attrs: Any) -> Node:
-        """A copy with attributes added or replaced; a value of None removes the attribute."""
+        """Make a copy with attributes added or replaced.
+
+        Args:
+            **attrs: by name; a value of None removes the attribute.
+
+        Returns:
+            The copy.
+        """
         merged = {**self.attrs, **attrs}
         return self.with_(attrs={k: v for k, v in merged.items() if v is not None})
 
     def with_weights(self, **weights: Array | None) -> Node:
-        """A copy with weights added or replaced (stored as float32); None removes one."""
+        """Make a copy with weights added or replaced.
+
+        Args:
+            **weights: arrays by name, stored as float32; None removes one.
+
+        Returns:
+            The copy.
+        """
         merged: dict[str, Array] = dict(self.weights)
         for key, value in weights.items():
             if value is None:

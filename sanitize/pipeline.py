@@ -149,7 +149,13 @@ _EVERYTHING = Target("everything", 2, 2, True, 2, False, 3, 3, False, False, Tru
 
 @dataclass(frozen=True)
 class RuleRow:
-    """One line of the table of rules: ``when`` is "always" or "hardware only"."""
+    """One line of the table of rules.
+
+    Attributes:
+        name: the rule's.
+        when: "always" or "hardware only".
+        algebra: before -> after.
+    """
 
     name: str
     when: str
@@ -174,15 +180,27 @@ def sanitize_graph(
     rules: Sequence[Rule] | None = None,
     keep: Keep | None = None,
 ) -> tuple[Graph, Log]:
-    """Rewrite ``graph`` into the form that integer hardware can run.
+    """Rewrite a graph into the form that integer hardware can run.
 
-    ``target``: a Target or the name of one (``sanitize.TARGETS``); without one only the rules that
-    always apply run. Rules run in order, all of them again until none fires. With ``verify`` the
-    result is compared with the original on random inputs made from ``seed``; a RewriteError names
-    the rule that changed the function. ``keep`` says of a node whether it stays the layer that it
-    is: what may go into it, as a batch normalization into a convolution, does so, but it goes into
-    no other and does not become another kind. Returns the graph and the log of what fired and what
-    was refused.
+    Rules run in order, all of them again until none fires.
+
+    Args:
+        graph: the network, which is not changed.
+        target: a Target or the name of one (``sanitize.TARGETS``); without one only the rules that
+            always apply run.
+        verify: compare the result with the original on random inputs.
+        seed: of these inputs.
+        rules: others in place of the target's.
+        keep: says of a node whether it stays the layer that it is: what may go into it, as a batch
+            normalization into a convolution, does so, but it goes into no other and does not become
+            another kind.
+
+    Returns:
+        The graph, and the log of what fired and what was refused.
+
+    Raises:
+        RewriteError: naming the rule that changed the function, or those that undo each other.
+        ValueError: for a target that there is not.
     """
     ordered = list(rules_for(target) if rules is None else rules)
     stages: list[tuple[str, Graph]] = [("", graph)]
@@ -248,12 +266,27 @@ def sanitize(
     verbose: bool | int = False,
     shapes: Any = None,
 ) -> Any:
-    """A float keras.Model that computes the same as ``model`` in a form that quantizes well.
+    """Make a float keras.Model that computes the same in a form that quantizes well.
 
-    ``shapes``: unbatched, of the inputs where the model leaves sizes open. ``verify``: whether what
-    was read and what was rewritten is compared with the model on random inputs. ``verbose`` prints
-    what was rewritten, what was not, and why; 2 lists every single place. See
-    :func:`sanitize_graph`.
+    See :func:`sanitize_graph`.
+
+    Args:
+        model: a Keras model, which is not changed.
+        target: a Target or the name of one, for the rules that its limits ask for.
+        verify: whether what was read and what was rewritten is compared with the model on random
+            inputs.
+        verbose: print what was rewritten, what was not, and why; 2 lists every single place.
+        shapes: unbatched, of the inputs where the model leaves sizes open.
+
+    Returns:
+        The new model.
+
+    Raises:
+        TypeError: for what is no model.
+        sanitize.GraphError: for a model whose call cannot be read.
+        sanitize.keras_io.reading_check.ReadingError: if what was read computes something else.
+        RewriteError: if what was rewritten does; it names the rule.
+        ValueError: for a target that there is not.
     """
     from .former_names import remember_names
     from .keras_io import write_keras

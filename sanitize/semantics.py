@@ -25,10 +25,19 @@ def evaluate(
 ) -> Any:
     """Run the network on a batch.
 
-    ``inputs``: an array, a list in the order of ``graph.inputs``, or a dict by input name.
-    Returns the outputs nested as the model nests them. With ``keep`` ("all", or value names) it
-    returns instead a dict of these values, (n, *shape) each. ``dtype`` float32 or float64 is the
-    precision of everything but opaque layers.
+    Args:
+        graph: the network.
+        inputs: an array, a list in the order of ``graph.inputs``, or a dict by input name; (n,
+            *shape) each.
+        keep: "all", or names of values that are wanted instead of the outputs.
+        dtype: float32 or float64, the precision of everything but opaque layers.
+
+    Returns:
+        The outputs nested as the model nests them; with ``keep`` a dict of these values, (n,
+        *shape) each.
+
+    Raises:
+        ValueError: for inputs that are missing or too many.
     """
     wanted = None if keep is None or keep == "all" else set(keep)
     last_read: dict[str, int] = {}

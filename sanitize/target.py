@@ -10,16 +10,23 @@ from dataclasses import dataclass
 class Target:
     """Limits that call for hardware-only rules; the defaults are no limits at all.
 
-    ``add_inputs``, ``concat_inputs``, ``extremum_inputs``: the most inputs of one add, one
-    concatenation, one maximum or minimum (at least 2).
-    ``odd_kernels``: convolution kernels with padding must have odd sizes.
-    ``groups``: whether there are convolutions with groups (that are not depthwise).
-    ``largest_strided_depthwise``: the largest kernel of a depthwise convolution with a stride.
-    ``smallest_strided_kernel``: the smallest odd kernel of a convolution with a stride.
-    ``upsampling``: whether there is nearest upsampling; else it is a transposed convolution.
-    ``average_pool``: whether there are average pools but for the global one; else those without
-    padding are depthwise convolutions.
-    ``identity_convs``: pools and activations must belong to a convolution in front of them.
+    Attributes:
+        name: of the target.
+        add_inputs: the most inputs of one add, at least 2; None: any number.
+        concat_inputs: those of one concatenation.
+        odd_kernels: convolution kernels with padding must have odd sizes.
+        extremum_inputs: the most inputs of one maximum or minimum.
+        groups: whether there are convolutions with groups (that are not depthwise).
+        largest_strided_depthwise: the largest kernel of a depthwise convolution with a stride, at
+            least 3; None: any.
+        smallest_strided_kernel: the smallest odd kernel of a convolution with a stride; None: any.
+        upsampling: whether there is nearest upsampling; else it is a transposed convolution.
+        average_pool: whether there are average pools but for the global one; else those without
+            padding are depthwise convolutions.
+        identity_convs: pools and activations must belong to a convolution in front of them.
+
+    Raises:
+        ValueError: for a limit that no network can keep.
     """
 
     name: str = "generic"

@@ -29,8 +29,10 @@ _formulas: dict[str, Formula] = {}
 class UserFunction:
     """A function of one number that the graph knows by its values only.
 
-    ``formula``: float64 array of any shape -> float64 array of that shape, element by element.
-    ``keras_function``: what a Keras model calls for it, a function on tensors or a layer.
+    Attributes:
+        name: what models call it.
+        formula: float64 array of any shape -> float64 array of that shape, element by element.
+        keras_function: what a Keras model calls for it, a function on tensors or a layer.
     """
 
     name: str
@@ -39,9 +41,14 @@ class UserFunction:
 
     @classmethod
     def of_keras(cls, name: str, keras_function: Any) -> UserFunction:
-        """The function with the formula registered for ``name``, else the one found by running it.
+        """Make one of a function of Keras.
 
-        ``keras_function`` is trusted to be element-wise.
+        Args:
+            name: the formula is the one registered for it, else found by running the function.
+            keras_function: a function on tensors or a layer, trusted to be element-wise.
+
+        Returns:
+            The function.
         """
         found = registered_formula(name)
         if found is not None:
@@ -57,12 +64,20 @@ class UserFunction:
 def register_function(name: str, formula: Formula) -> None:
     """Give the NumPy formula of the function that Keras models call ``name``.
 
-    name: the name of a function in an ``Activation`` or an ``activation=`` argument, of a Lambda
-    layer or its function, or of a layer class. formula: a float64 array of any shape -> an array of
-    the same shape, element by element. A formula that is registered already is replaced.
+    Whether it agrees with the layer is checked where a model with that layer is read.
 
-    Raises ValueError for a formula that does not keep the shape. Whether it agrees with the layer
-    is checked where a model with that layer is read.
+    Args:
+        name: the name of a function in an ``Activation`` or an ``activation=`` argument, of a
+            Lambda layer or its function, or of a layer class.
+        formula: a float64 array of any shape -> an array of the same shape, element by element. A
+            formula that is registered already is replaced.
+
+    Raises:
+        ValueError: for a formula that does not keep the shape.
+        TypeError: for what is no function.
+
+    Example:
+        ``register_function("cube", lambda x: x**3)``
     """
     if not callable(formula):
         raise TypeError(f"the formula for '{name}' is a {type(formula).__name__}, not a function")
@@ -79,7 +94,14 @@ def register_function(name: str, formula: Formula) -> None:
 
 
 def unregister_function(name: str) -> None:
-    """Forget the formula for ``name``; KeyError when there is none."""
+    """Forget the formula for a function.
+
+    Args:
+        name: what it was registered as.
+
+    Raises:
+        KeyError: when there is none.
+    """
     if name not in _formulas:
         raise KeyError(f"no formula is registered for '{name}'")
     del _formulas[name]

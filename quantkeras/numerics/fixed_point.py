@@ -38,7 +38,10 @@ MIN_FRAC, MAX_FRAC = -900, 900
 class Saturation:
     """How many integers sit at the ends of their range, and so may have been cut.
 
-    low, high: counts, () or (channels,). size: how many integers were counted, per channel.
+    Attributes:
+        low: counts at the lower end, () or (channels,).
+        high: counts at the upper end, likewise.
+        size: how many integers were counted, per channel.
     """
 
     low: Ints
@@ -55,8 +58,21 @@ class Saturation:
 class FixedPoint:
     """An array of fixed-point numbers.
 
-    values: int64 of any shape, inside the range of `bits`. frac: int64, () or (channels,) for the
-    last axis of values. Comparisons are element-wise, on the numbers rather than on the integers.
+    Comparisons are element-wise, on the numbers rather than on the integers.
+
+    Attributes:
+        values: int64 of any shape, inside the range of `bits`.
+        frac: int64, () or (channels,) for the last axis of values.
+        bits: width of the integers, sign included.
+        signed: whether they have one.
+
+    Raises:
+        TypeError: for values or fractional bits that are no integers.
+        FormatError: for a type that cannot be, or that does not fit the shape of the values.
+        IntegerOverflow: for integers that the bits do not hold, and bits that int64 does not.
+
+    Example:
+        ``FixedPoint.quantize([0.5, -1.25], bits=8) * 3``
     """
 
     values: Ints
@@ -106,10 +122,23 @@ class FixedPoint:
         signed: bool = True,
         per_channel: bool = False,
     ) -> FixedPoint:
-        """Rounds finite numbers half up to fixed point, saturating those out of range.
+        """Round finite numbers half up to fixed point, saturating those out of range.
 
-        frac: None takes the most fractional bits that hold max|x|, as Format.for_range does, over
-        the whole array or, with per_channel, for each channel of the last axis.
+        Args:
+            x: numbers of any shape.
+            bits: width of the integers, sign included.
+            frac: fractional bits, () or (channels,); None takes the most that hold max|x|, as
+                Format.for_range does, over the whole array or, with per_channel, for each channel.
+            signed: whether the integers have a sign.
+            per_channel: choose frac for each channel of the last axis.
+
+        Returns:
+            The rounded numbers.
+
+        Raises:
+            NonFiniteError: for NaN and infinity.
+            FormatError: for a type that cannot be.
+            QuantizationError: for numbers too large for these bits.
         """
         numbers = as_finite(x).astype(np.float64)
         value_bits = bits - 1 if signed else bits
@@ -172,9 +201,19 @@ class FixedPoint:
     def rescale(
         self, frac: ArrayLike, bits: int | None = None, signed: bool | None = None
     ) -> FixedPoint:
-        """Rounds half up to other fractional bits, then saturates to other bits.
+        """Round half up to other fractional bits, then saturate to other bits.
 
-        Raises IntegerOverflow if more fractional bits push an integer out of 64 bits.
+        Args:
+            frac: fractional bits, () or (channels,).
+            bits: width; None keeps it.
+            signed: None keeps it.
+
+        Returns:
+            The numbers in that type.
+
+        Raises:
+            IntegerOverflow: if more fractional bits push an integer out of 64 bits.
+            FormatError: for a type that cannot be.
         """
         target = FixedPoint(
             np.zeros(self.shape, np.int64),
@@ -186,7 +225,17 @@ class FixedPoint:
         return target._with_values(saturate(moved, target.qmin, target.qmax))
 
     def promote(self, bits: int) -> FixedPoint:
-        """The same numbers in a wider register. Raises FormatError for fewer bits."""
+        """Put the same numbers into a wider register.
+
+        Args:
+            bits: its width.
+
+        Returns:
+            The same numbers.
+
+        Raises:
+            FormatError: for fewer bits.
+        """
         if bits < self.bits:
             raise FormatError(f"cannot promote {self.bits} bits to {bits}; use rescale")
         return FixedPoint(self.values, self.frac, bits, self.signed)
@@ -196,7 +245,17 @@ class FixedPoint:
         return self._on(self.frac.max()) if self.per_channel else self
 
     def align(self, other: FixedPoint) -> tuple[FixedPoint, FixedPoint]:
-        """Both with the finer fractional bits of the two, exactly; each wider accordingly."""
+        """Give both the finer fractional bits of the two, exactly.
+
+        Args:
+            other: numbers whose shape broadcasts with that of these.
+
+        Returns:
+            These and the other, each wider accordingly.
+
+        Raises:
+            IntegerOverflow: where 64 bits do not hold them.
+        """
         common = np.maximum(self.frac, other.frac)
         return self._on(common), other._on(common)
 

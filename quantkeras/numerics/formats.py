@@ -59,10 +59,18 @@ def frac_for_range(max_abs: ArrayLike, value_bits: int, min_frac: int, max_frac:
 
 @dataclass(frozen=True, eq=False)
 class Format:
-    """A fixed-point format. `frac` is stored as a read-only int64 array, () for per tensor.
+    """A fixed-point format: value = integer * 2**-frac.
 
-    bits: 2 .. 32. frac: value_bits - 127 .. 126, so that floats carry lsb and the ends.
     Two formats are equal when bits, signedness and frac (with its shape) are; see `compact`.
+
+    Attributes:
+        bits: 2 .. 32, sign included.
+        signed: whether the integers have a sign.
+        frac: fractional bits, a read-only int64 array, () for per tensor, else broadcastable to the
+            unbatched shape; value_bits - 127 .. 126, so that floats carry lsb and the ends.
+
+    Raises:
+        FormatError: for bits or fractional bits out of these ranges.
     """
 
     bits: int
@@ -88,8 +96,21 @@ class Format:
 
     @classmethod
     def for_range(cls, max_abs: ArrayLike, bits: int, signed: bool) -> "Format":
-        """The finest format of `bits` bits that holds |x| <= max_abs up to one lsb; max_abs >= 0,
-        a number or an array broadcastable to the unbatched shape. For zeros: `frac_for_range`.
+        """Choose the finest format that holds |x| <= max_abs up to one lsb.
+
+        For ranges of zero see `frac_for_range`.
+
+        Args:
+            max_abs: >= 0, a number or an array broadcastable to the unbatched shape.
+            bits: 2 .. 32, sign included.
+            signed: whether the integers have a sign.
+
+        Returns:
+            The format, frac of the shape of max_abs.
+
+        Raises:
+            QuantizationError: for ranges that are negative, not finite or too large.
+            FormatError: for bits out of range.
         """
         value_bits = bits - 1 if signed else bits
         return cls(bits, signed, frac_for_range(max_abs, value_bits, value_bits - 127, MAX_FRAC))
@@ -146,25 +167,51 @@ class Format:
     # -- numbers in and out -------------------------------------------------------------------
 
     def quantize(self, x: ArrayLike) -> Ints:
-        """Rounds finite floats x (..., unbatched shape) half up to integers in qmin .. qmax.
+        """Round finite floats half up to integers in qmin .. qmax.
 
         Clipping first changes nothing, as the limits are integers, and keeps int64 from overflow.
+
+        Args:
+            x: (..., unbatched shape).
+
+        Returns:
+            Int64 of the same shape.
+
+        Raises:
+            NonFiniteError: for NaN and infinity.
         """
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.ldexp(as_finite(x).astype(np.float64, copy=False), self.frac)
         return round_half_up(np.clip(scaled, self.qmin, self.qmax)).astype(np.int64)
 
     def dequantize(self, integers: ArrayLike) -> Floats:
-        """Returns integers * lsb exactly: float32 up to 24 bits, float64 beyond.
+        """Turn integers into values, integers * lsb, exactly.
 
-        Raises QuantizationError for integers outside qmin .. qmax.
+        Args:
+            integers: (..., unbatched shape).
+
+        Returns:
+            Float32 up to 24 bits, float64 beyond.
+
+        Raises:
+            QuantizationError: for integers outside qmin .. qmax.
         """
         values = self.check(integers)
         exact = np.asarray(np.ldexp(values.astype(np.float64), -self.frac))
         return exact.astype(np.float32) if self.bits <= EXACT_FLOAT32_BITS else exact
 
     def check(self, integers: ArrayLike) -> Ints:
-        """Returns the integers as int64, or raises QuantizationError if one is out of range."""
+        """Look whether integers are in range.
+
+        Args:
+            integers: of any shape.
+
+        Returns:
+            The integers as int64.
+
+        Raises:
+            QuantizationError: if one is outside qmin .. qmax.
+        """
         values = as_int64(integers)
         if values.size and (values.min() < self.qmin or values.max() > self.qmax):
             raise QuantizationError(
@@ -176,11 +223,31 @@ class Format:
     # -- movement of data ---------------------------------------------------------------------
 
     def with_frac(self, frac: ArrayLike) -> "Format":
-        """The same integers' range, on other steps."""
+        """Take the same integers' range, on other steps.
+
+        Args:
+            frac: fractional bits, as in the class.
+
+        Returns:
+            The other format.
+
+        Raises:
+            FormatError: for fractional bits out of range.
+        """
         return Format(self.bits, self.signed, frac)
 
     def broadcast_to(self, shape: Sequence[int]) -> "Format":
-        """Writes frac out for every element of the unbatched `shape`."""
+        """Write frac out for every element of an unbatched shape.
+
+        Args:
+            shape: one that frac broadcasts to.
+
+        Returns:
+            The format with a frac of that shape.
+
+        Raises:
+            FormatError: where it does not.
+        """
         return self.with_frac(_broadcast(self.frac, shape))
 
     def compact(self) -> "Format":
@@ -202,7 +269,17 @@ class Format:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Format":
-        """The inverse of `to_config`."""
+        """Make a format of its config, the inverse of `to_config`.
+
+        Args:
+            config: bits, signed and frac.
+
+        Returns:
+            The format.
+
+        Raises:
+            FormatError: for values that cannot be.
+        """
         if not isinstance(config["signed"], bool):
             raise FormatError(f"signed is {config['signed']!r}, neither true nor false")
         return cls(index(config["bits"]), config["signed"], np.asarray(config["frac"]))

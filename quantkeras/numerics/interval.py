@@ -43,7 +43,13 @@ T = TypeVar("T", np.int64, np.object_)
 class Interval:
     """Integers between lo and hi, both inclusive, of one shape.
 
-    partial: >= max(|lo|, |hi|), bounds the magnitude of what is formed on the way (equation 2).
+    Attributes:
+        lo: the smallest ones, exact Python integers.
+        hi: the largest ones.
+        partial: >= max(|lo|, |hi|), bounds the magnitude of what is formed on the way (equation 2).
+
+    Raises:
+        QuantizationError: where lo > hi.
     """
 
     lo: PyInts
@@ -61,7 +67,14 @@ class Interval:
 
     @classmethod
     def of_format(cls, fmt: Format) -> Interval:
-        """All integers of a format; `shifted` makes it one interval per channel."""
+        """Take all integers of a format; `shifted` makes it one interval per channel.
+
+        Args:
+            fmt: the format.
+
+        Returns:
+            qmin .. qmax.
+        """
         return cls(fmt.qmin, fmt.qmax)
 
     @property
@@ -75,36 +88,80 @@ class Interval:
         return self.lo, self.hi, self.largest
 
     def contains(self, values: ArrayLike) -> bool:
-        """Whether all integers (..., channels) lie inside."""
+        """Whether all of some integers lie inside.
+
+        Args:
+            values: integers (..., channels).
+
+        Returns:
+            True if they do.
+        """
         integers = as_int64(values)
         return bool(((integers >= self.lo) & (integers <= self.hi)).all())
 
     def including(self, values: ArrayLike) -> Interval:
-        """The interval widened to hold other integers too, e.g. a padding value (channels,)."""
+        """Widen the interval to hold other integers too.
+
+        Args:
+            values: e.g. a padding value (channels,).
+
+        Returns:
+            The wider interval.
+        """
         return Interval(_smaller(self.lo, values), _larger(self.hi, values))
 
     def shifted(self, shifts: ArrayLike | None) -> Interval:
-        """After the exact left shift >= 0 that aligns channels; None does nothing."""
+        """Follow the exact left shift that aligns channels.
+
+        Args:
+            shifts: >= 0, () or (channels,); None does nothing.
+
+        Returns:
+            The interval behind it.
+        """
         if shifts is None:
             return self
         left = _exact(shifts)
         return Interval(self.lo << left, self.hi << left)
 
     def plus(self, bias: ArrayLike, shift: ArrayLike | None) -> Interval:
-        """After adding ``bias << shift``, whenever it may be added."""
+        """Follow the addition of ``bias << shift``, whenever it may be added.
+
+        Args:
+            bias: integers, (channels,).
+            shift: >= 0, likewise; None for 0.
+
+        Returns:
+            The interval behind it.
+        """
         added = _exact(bias) << _exact(0 if shift is None else shift)
         return Interval(self.lo + added, self.hi + added, self.partial + abs(added))
 
     def relu(self, max_value: ArrayLike | None = None) -> Interval:
-        """After clipping to 0 .. max_value (no upper limit for None)."""
+        """Follow the clip to 0 .. max_value.
+
+        Args:
+            max_value: integers, () or (channels,); None: no upper limit.
+
+        Returns:
+            The interval behind it.
+        """
         low, high = _larger(self.lo, 0), _larger(self.hi, 0)
         if max_value is None:
             return Interval(low, high)
         return Interval(_smaller(low, max_value), _smaller(high, max_value))
 
     def times(self, scale: ArrayLike) -> Interval:
-        """After the multiplication by scale >= 0, as of a rescale before it shifts, or of sums over
-        so many elements.
+        """Follow a multiplication, as of a rescale before it shifts, or of sums over many elements.
+
+        Args:
+            scale: integers >= 0, () or (channels,).
+
+        Returns:
+            The interval behind it.
+
+        Raises:
+            QuantizationError: for a negative scale.
         """
         factor = _exact(scale)
         if (factor < 0).any():
@@ -112,7 +169,20 @@ class Interval:
         return Interval(self.lo * factor, self.hi * factor)
 
     def rescaled(self, scale: ArrayLike, shift: ArrayLike, qmin: int, qmax: int) -> Interval:
-        """After saturate((x * scale + 2**(shift-1)) >> shift): the rescale is monotonic."""
+        """Follow saturate((x * scale + 2**(shift-1)) >> shift): the rescale is monotonic.
+
+        Args:
+            scale: integers >= 0, () or (channels,).
+            shift: likewise, of either sign.
+            qmin: what it saturates to from below.
+            qmax: and from above.
+
+        Returns:
+            The interval behind it.
+
+        Raises:
+            QuantizationError: for a negative scale.
+        """
         product, count = self.times(scale), _exact(shift)
         right, left = _larger(count, 0), _larger(-count, 0)
         # Half of the step that is cut; nothing where nothing is cut.
@@ -197,8 +267,17 @@ def join_intervals(xs: Sequence[Interval], channels: Sequence[int]) -> Interval:
 
 
 def carrier(bound: Interval | int, layer: str) -> Carrier:
-    """The narrowest float type in which sums of magnitude up to `bound` (of an interval: its
-    partial sums) are exact. Raises AccumulatorTooWide, naming the layer, from 2**53 on.
+    """Choose the narrowest float type in which sums are exact.
+
+    Args:
+        bound: the largest magnitude that they reach; of an interval: that of its partial sums.
+        layer: its name, for the message.
+
+    Returns:
+        "float32" below 2**24, "float64" below 2**53.
+
+    Raises:
+        AccumulatorTooWide: naming the layer, from 2**53 on.
     """
     peak = _peak(bound.partial) if isinstance(bound, Interval) else bound
     if peak < FLOAT32_EXACT:
@@ -213,7 +292,14 @@ def carrier(bound: Interval | int, layer: str) -> Carrier:
 
 
 def bits_needed(x: Interval) -> NDArray[np.int64]:
-    """Bits of the narrowest two's complement integer that holds the interval, per channel."""
+    """Count the bits of the narrowest two's complement integer that holds an interval.
+
+    Args:
+        x: the interval, per channel.
+
+    Returns:
+        Bits, sign included, of the same shape.
+    """
     # A negative number -v needs as many bits as v - 1, which is ~(-v).
     ends = _larger(_larger(x.lo, ~x.lo), _larger(x.hi, ~x.hi))
     lengths = [int(end).bit_length() + 1 for end in ends.flat]

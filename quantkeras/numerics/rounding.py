@@ -58,10 +58,19 @@ def as_finite(values: ArrayLike, what: str = "values") -> Floats:
 
 
 def round_half_up(x: ArrayLike) -> Floats:
-    """Rounds floats to the nearest integer, ties toward +infinity; keeps shape and float dtype.
+    """Round floats to the nearest integer, ties toward +infinity.
 
     Exact for every finite float: `x - floor(x)` is exact in floating point except for
     -1/2 < x < 0, where it rounds monotonically to a number >= 1/2, which is the right side.
+
+    Args:
+        x: finite floats of any shape.
+
+    Returns:
+        Whole numbers of the same shape and float dtype.
+
+    Raises:
+        NonFiniteError: for NaN and infinity.
     """
     values = as_finite(x)
     below = np.floor(values)
@@ -69,12 +78,21 @@ def round_half_up(x: ArrayLike) -> Floats:
 
 
 def shift_round(v: ArrayLike, n: ArrayLike) -> Ints:
-    """Computes v * 2**-n on integers, rounded half up: (v + 2**(n-1)) >> n for n > 0 and the
-    exact v << -n for n <= 0.
+    """Compute v * 2**-n on integers, rounded half up.
 
-    v: int64 of any shape. n: integer or integers broadcastable against v, any size (a right shift
-    of 64 and more gives 0). Returns int64 of the broadcast shape.
-    Raises IntegerOverflow if a left shift leaves the 64 bits.
+    (v + 2**(n-1)) >> n for n > 0, and the exact v << -n for n <= 0.
+
+    Args:
+        v: int64 of any shape.
+        n: integer or integers broadcastable against v, any size (a right shift of 64 and more gives
+            0).
+
+    Returns:
+        Int64 of the broadcast shape.
+
+    Raises:
+        IntegerOverflow: if a left shift leaves the 64 bits.
+        TypeError: for what is no integer.
     """
     values, shift = as_int64(v, "shifted values"), as_int64(n, "shifts")
     if shift.size == 0 or values.size == 0:
@@ -112,8 +130,19 @@ def _shift_left(values: Ints, shift: Ints, highest: int) -> Ints:
 
 
 def saturate(v: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> Ints:
-    """Clips integers to [lo, hi], both inclusive and broadcastable; raises QuantizationError
-    where lo > hi.
+    """Clip integers to [lo, hi], both inclusive.
+
+    Args:
+        v: integers of any shape.
+        lo: lower limits, broadcastable.
+        hi: upper limits, broadcastable.
+
+    Returns:
+        Int64 of the broadcast shape.
+
+    Raises:
+        QuantizationError: where lo > hi.
+        TypeError: for what is no integer.
     """
     values, low, high = as_int64(v), as_int64(lo, "lower limits"), as_int64(hi, "upper limits")
     if (low > high).any():
@@ -122,7 +151,18 @@ def saturate(v: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> Ints:
 
 
 def pow2(n: ArrayLike) -> NDArray[np.float64]:
-    """Returns 2**n exactly as float64, for integers -1022 <= n <= 1023 (normal numbers only)."""
+    """Compute 2**n exactly as float64.
+
+    Args:
+        n: integers, -1022 <= n <= 1023 (normal numbers only).
+
+    Returns:
+        Float64 of the same shape.
+
+    Raises:
+        QuantizationError: for other exponents.
+        TypeError: for what is no integer.
+    """
     exponent = as_int64(n, "exponents")
     if exponent.size and (exponent.min() < -1022 or exponent.max() > 1023):
         raise QuantizationError(
@@ -132,7 +172,18 @@ def pow2(n: ArrayLike) -> NDArray[np.float64]:
 
 
 def ceil_log2(x: ArrayLike) -> Ints:
-    """Returns the smallest integer e with x <= 2**e, exactly; x positive and finite."""
+    """Find the smallest integer e with x <= 2**e, exactly.
+
+    Args:
+        x: positive and finite, of any shape.
+
+    Returns:
+        Int64 of the same shape.
+
+    Raises:
+        QuantizationError: for zero and negative numbers.
+        NonFiniteError: for NaN and infinity.
+    """
     mantissa, exponent = split(x)
     # mantissa is in [1/2, 1): only 1/2 itself is a power of two, one exponent below.
     return np.asarray(exponent - (mantissa == 0.5))

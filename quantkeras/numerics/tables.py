@@ -15,7 +15,20 @@ MAX_TABLE_BITS = 16
 
 
 def look_up(table: ArrayLike, x: ArrayLike, qmin: int) -> Ints:
-    """Returns table[x - qmin], for integers x (..., channels); per channel if the table is."""
+    """Look integers up: table[x - qmin]; per channel if the table is.
+
+    Args:
+        table: integers (n,) or (n, channels).
+        x: integers (..., channels) in qmin .. qmin + n - 1.
+        qmin: what the first entry belongs to.
+
+    Returns:
+        Int64 of the shape of x.
+
+    Raises:
+        QuantizationError: for an x outside the table.
+        TypeError: for what is no integer.
+    """
     entries, index = as_int64(table, "table entries"), as_int64(x) - qmin
     if index.size and (index.min() < 0 or index.max() >= entries.shape[0]):
         raise QuantizationError(

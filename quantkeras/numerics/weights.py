@@ -82,7 +82,18 @@ def steps_on_grid(raw: ArrayLike, scale_bits: int = 8) -> tuple[Ints, Ints]:
 
 
 def scale_to_grid(x: ArrayLike, scale_bits: int = 8) -> tuple[Ints, Ints]:
-    """The nearest s * 2**-k to x > 0, ties up: for factors that are given, not chosen."""
+    """Find the nearest s * 2**-k, ties up: for factors that are given, not chosen.
+
+    Args:
+        x: > 0, of any shape.
+        scale_bits: width of s, 1 to 16, its top bit set.
+
+    Returns:
+        (s, k), int64 of the same shape.
+
+    Raises:
+        QuantizationError: for an x that is not above 0, and for scale_bits out of range.
+    """
     return _on_grid(x, scale_bits, up=False)
 
 

@@ -31,10 +31,16 @@ Ints = npt.NDArray[np.int64]
 class StoredTensor:
     """A tensor of one sample in memory.
 
-    dtype: ``int8``, ``uint8``, ``int16``, ``uint16``, ``int32``, ``uint32`` or ``int64``, the
-    narrowest that holds low .. high; ``int4`` or ``uint4`` where two numbers share a byte. offset:
-    bytes from the start of the arena. lives: numbers of the layers at which it is needed. view_of:
-    the tensor whose memory it is, under another shape; None for memory of its own.
+    Attributes:
+        name: of the program's tensor.
+        shape: unbatched.
+        low: its smallest integer.
+        high: its largest one.
+        dtype: ``int8``, ``uint8``, ``int16``, ``uint16``, ``int32``, ``uint32`` or ``int64``, the
+            narrowest that holds low .. high; ``int4`` or ``uint4`` where two numbers share a byte.
+        offset: bytes from the start of the arena.
+        lives: numbers of the layers at which it is needed.
+        view_of: the tensor whose memory it is, under another shape; None for memory of its own.
     """
 
     name: str
@@ -56,8 +62,13 @@ class StoredTensor:
 class Rescale:
     """``saturate((acc * factor + half) >> shift)``, with no shift to the left.
 
-    factor, shift, half: int64, () or (channels,), shift >= 0 and half = 2**(shift - 1) or 0. low,
-    high: what it saturates to. dtype: ``int32`` or ``int64``, what holds ``acc * factor + half``.
+    Attributes:
+        factor: int64, () or (channels,).
+        shift: likewise, >= 0.
+        half: likewise, 2**(shift - 1), or 0.
+        low: what it saturates to from below.
+        high: and from above.
+        dtype: ``int32`` or ``int64``, what holds ``acc * factor + half``.
     """
 
     factor: Ints
@@ -72,8 +83,13 @@ class Rescale:
 class LoweredLayer:
     """A layer with its tensors and its proof.
 
-    accumulator: ``int32`` or ``int64``, what holds every sum on the way; rescale: None for a layer
-    that keeps its accumulator.
+    Attributes:
+        layer: the program's.
+        inputs: what it reads.
+        output: what it makes.
+        bounds: what its numbers reach at most.
+        accumulator: ``int32`` or ``int64``, what holds every sum on the way.
+        rescale: None for a layer that keeps its accumulator.
     """
 
     layer: ProgramLayer
@@ -88,9 +104,13 @@ class LoweredLayer:
 class Lowered:
     """A program with its memory planned.
 
-    tensors: by name, inputs of the program first. arena_bytes: what holds all tensors of one
-    sample, each at its offset. peak_layer: where most of them are needed together; least_bytes:
-    what these take, which no plan can fall below.
+    Attributes:
+        program: the program.
+        tensors: by name, inputs of the program first.
+        layers: in order.
+        arena_bytes: what holds all tensors of one sample, each at its offset.
+        peak_layer: where most of them are needed together.
+        least_bytes: what these take, which no plan can fall below.
     """
 
     program: Program
@@ -104,10 +124,18 @@ class Lowered:
 def lower(program: Program, *, alignment: int = 1, packed: bool = True) -> Lowered:
     """Plan the memory of a program.
 
-    alignment: offsets in the arena are multiples of it. packed: tensors of up to 4 bits take half
-    a byte a number, as in hardware that has such; else a byte.
-    Raises AccumulatorTooWide and QuantizationError as
-    :func:`~quantkeras.runtime.bounds.program_bounds` does.
+    Args:
+        program: the program.
+        alignment: offsets in the arena are multiples of it, in bytes.
+        packed: tensors of up to 4 bits take half a byte a number, as in hardware that has such;
+            else a byte.
+
+    Returns:
+        Storage types, offsets and plain rescales.
+
+    Raises:
+        AccumulatorTooWide: for a layer that no engine computes exactly.
+        QuantizationError: for one whose integers do not fit the format it declares.
     """
     bounds, shapes, storage = program_bounds(program), program.shapes, storage_of(program)
     limits = {entry.name: (entry.format.qmin, entry.format.qmax) for entry in program.inputs}

@@ -26,9 +26,13 @@ Shape = tuple[int, ...]
 class ProgramInput:
     """An input of the program.
 
-    shape: unbatched, channels last. offset, scale: float32, scalar or broadcastable to shape: what
-    is subtracted from what the user feeds, and what multiplies the difference, before it is
-    quantized; None for zero and for one.
+    Attributes:
+        name: of the input.
+        shape: unbatched, channels last.
+        format: of its integers.
+        scale: float32, scalar or broadcastable to shape, what multiplies the difference of what the
+            user feeds and the offset, before it is quantized; None for one.
+        offset: likewise, what is subtracted first; None for zero.
     """
 
     name: str
@@ -46,16 +50,31 @@ class ProgramInput:
         return bool((scale == self.format.lsb).all())
 
     def quantize(self, x: Array) -> Ints:
-        """Integers of finite x (n, *shape):
-        ``saturate(round_half_up((x - offset) * scale * 2**frac))``.
+        """Quantize: ``saturate(round_half_up((x - offset) * scale * 2**frac))``.
 
         x is taken to float32; the difference and then the product are each rounded once to
         float32; the rest is exact.
+
+        Args:
+            x: finite, (n, *shape).
+
+        Returns:
+            Integers of the format, of the same shape.
+
+        Raises:
+            NonFiniteError: for NaN and infinity.
         """
         return self.format.quantize(self.mapped(x))
 
     def mapped(self, x: Array) -> npt.NDArray[np.float32]:
-        """``(x - offset) * scale``, what is quantized."""
+        """Work out what is quantized.
+
+        Args:
+            x: (n, *shape).
+
+        Returns:
+            ``(x - offset) * scale`` in float32.
+        """
         values: npt.NDArray[np.float32] = np.asarray(x).astype(np.float32, copy=False)
         if self.offset is not None:
             values = values - self.offset
@@ -66,11 +85,17 @@ class ProgramInput:
 class ProgramLayer:
     """One hardware layer of the program.
 
-    inputs: names of program inputs or earlier layers. output_format: of the integers that leave
-    it, None for a raw accumulator. output_scale: float32, scalar or broadcastable to output_shape,
-    the value of one step of a raw accumulator that is an output of the program. output_shape:
-    unbatched. source: names of the user's layers that it computes. weight_bits: what a weight
-    takes in hardware, sign included; 0 without weights.
+    Attributes:
+        name: of the layer and of its output.
+        spec: what it does: kind, window, pool, ReLU.
+        params: its integers: weights, bias, shifts, scales, table.
+        inputs: names of program inputs or earlier layers.
+        output_format: of the integers that leave it, None for a raw accumulator.
+        output_shape: unbatched.
+        output_scale: float32, scalar or broadcastable to output_shape, the value of one step of a
+            raw accumulator that is an output of the program.
+        source: names of the user's layers that it computes.
+        weight_bits: what a weight takes in hardware, sign included; 0 without weights.
     """
 
     name: str
@@ -84,11 +109,21 @@ class ProgramLayer:
     weight_bits: int = 0
 
     def dequantize(self, integers: Array) -> npt.NDArray[np.float32]:
-        """Values (n, *output_shape) in float32 of integers.
+        """Turn integers of the output into values.
 
         With a format, integer * 2**-frac. An accumulator is multiplied by output_scale in float64
         and rounded to float32: the correctly rounded product up to |acc| = 2**29, beyond which
         the float64 product is itself a rounded one (and the same everywhere, too).
+
+        Args:
+            integers: (n, *output_shape).
+
+        Returns:
+            Values of that shape in float32.
+
+        Raises:
+            QuantizationError: for an accumulator without a scale, and for integers that its format
+                does not hold.
         """
         if self.output_format is not None:
             return self.output_format.dequantize(integers).astype(np.float32, copy=False)
@@ -99,7 +134,13 @@ class ProgramLayer:
 
 
 class FloatTail(NamedTuple):
-    """A layer of the user's model that stayed behind, in floating point, after the program."""
+    """A layer of the user's model that stayed behind, in floating point, after the program.
+
+    Attributes:
+        name: the layer's.
+        type: its class.
+        reason: why it is float.
+    """
 
     name: str
     type: str

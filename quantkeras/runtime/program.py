@@ -26,10 +26,20 @@ Outputs = Array | list[Array] | dict[str, Array]
 class Program:
     """Hardware layers in topological order; inputs and outputs by name.
 
-    outputs: names of layers, in order. float_tail: what the user's model computes in float, behind
-    them or in front of the first. A program is not changed after it is made: engines keep what they
-    proved about it.
-    Raises QuantizationError if the parts do not fit together.
+    A program is not changed after it is made: engines keep what they proved about it.
+
+    Attributes:
+        inputs: what it is fed, in order.
+        layers: each behind those that it reads.
+        outputs: names of layers, in order.
+        float_tail: what the user's model computes in float, behind them or in front of the first.
+        name: of the program, for messages.
+
+    Raises:
+        QuantizationError: if the parts do not fit together.
+
+    Example:
+        ``Program.load("net.qkp").predict(x)``
     """
 
     inputs: tuple[ProgramInput, ...]
@@ -71,7 +81,18 @@ class Program:
     # -- running -----------------------------------------------------------------------------
 
     def engine(self, name: str = DEFAULT_ENGINE) -> Engine:
-        """The engine of that name, ready to run this program; made once."""
+        """Make an engine that runs this program, or take the one that was made before.
+
+        Args:
+            name: one of ENGINES: "blas", or "reference", the normative one.
+
+        Returns:
+            The engine, its proofs done.
+
+        Raises:
+            QuantizationError: for another name, and where the engine cannot be exact.
+            AccumulatorTooWide: for a layer that no engine computes exactly.
+        """
         engines: dict[str, Engine] = self.__dict__["_engines"]
         if name not in engines:
             engines[name] = make_engine(name, self)
@@ -86,13 +107,26 @@ class Program:
         engine: str = DEFAULT_ENGINE,
         as_dict: bool = False,
     ) -> Outputs:
-        """Float32 outputs for samples x: one array, or a list of them if there are several.
+        """Compute the outputs for samples, in float32.
 
-        x: an array (n, *shape), for several inputs a list in their order or a dict by name.
-        batch_size: samples at a time, None chooses. verbose: a progress bar, on a terminal.
-        as_dict: outputs by name. Raises QuantizationError naming the input that is wrong, and for
-        fractions that rounding to the integers of an integer input leaves next to nothing of; warns
-        once of data that are prepared in another way than the calibration samples were.
+        Args:
+            x: an array (n, *shape), for several inputs a list in their order or a dict by name.
+            batch_size: samples at a time, None chooses.
+            verbose: a progress bar, on a terminal.
+            engine: one of ENGINES; all give the same numbers.
+            as_dict: outputs by name.
+
+        Returns:
+            One array (n, *output_shape), or a list of them if there are several outputs.
+
+        Raises:
+            QuantizationError: naming the input that is wrong, and for fractions that rounding to
+                the integers of an integer input leaves next to nothing of.
+            NonFiniteError: for an input with NaN or infinity.
+
+        Warns:
+            InputMismatchWarning: once, of data that are prepared in another way than the
+                calibration samples were.
         """
         told = self.__dict__["_told"]
         integers = execution.run(self, x, engine, batch_size, verbose, self.outputs, False, told)
@@ -108,10 +142,20 @@ class Program:
         engine: str = DEFAULT_ENGINE,
         quantized: bool = False,
     ) -> Outputs:
-        """Int64 outputs for samples x, arranged as in `predict`.
+        """Compute the integers of the outputs, or of any tensors, for samples.
 
-        keep: ``"all"``, or names of layers and inputs, gives a dict of their integers instead.
-        quantized: x holds integers of the input formats already.
+        Args:
+            x: as for `predict`.
+            keep: ``"all"``, or names of layers and inputs whose integers are wanted; None: outputs.
+            batch_size: samples at a time, None chooses.
+            engine: one of ENGINES; all give the same numbers.
+            quantized: x holds integers of the input formats already.
+
+        Returns:
+            Int64 outputs arranged as in `predict`; with ``keep`` a dict of its tensors by name.
+
+        Raises:
+            QuantizationError: for a name in ``keep`` that is not there, and as `predict` does.
         """
         names = check.kept_names(self, keep)
         integers = execution.run(self, x, engine, batch_size, False, names, quantized)
@@ -120,10 +164,19 @@ class Program:
     def evaluate(
         self, x: Any, y: Any, batch_size: int | None = None, verbose: bool | int = False
     ) -> dict[str, float]:
-        """Top-1 accuracy of a classifier with one output: ``{"accuracy": ..., "samples": ...}``.
+        """Measure the top-1 accuracy of a classifier with one output.
 
-        y: class numbers (n,) or (n, 1), or one-hot rows (n, classes). Raises QuantizationError for
-        others, and for NaN among them.
+        Args:
+            x: as for `predict`.
+            y: class numbers (n,) or (n, 1), or one-hot rows (n, classes).
+            batch_size: samples at a time, None chooses.
+            verbose: a progress bar, on a terminal.
+
+        Returns:
+            ``{"accuracy": ..., "samples": ...}``, the former in 0..1.
+
+        Raises:
+            QuantizationError: for other labels, for NaN among them, and as `predict` does.
         """
         values = self.predict(x, batch_size, verbose)
         return execution.top1(values, np.asarray(y))
@@ -135,18 +188,37 @@ class Program:
     ) -> None:
         """Print a table of the layers: shapes, bits, work, memory and accumulators.
 
-        print_fn: called with each line of text; without it the table goes to the terminal, with
-        rich if that is installed. accumulator_bits: what the headroom is counted to.
+        Args:
+            print_fn: called with each line of text; without it the table goes to the terminal, with
+                rich if that is installed.
+            accumulator_bits: what the headroom is counted to.
         """
         summary.show(self, print_fn, accumulator_bits)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program to one file, by custom with the suffix ``.qkp``."""
+        """Write the program to one file, replacing what is there in one step.
+
+        Args:
+            path: the file, by custom with the suffix ``.qkp``.
+
+        Raises:
+            ModelFileError: for a file that cannot be written.
+        """
         storage.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Program:
-        """Read a program that `save` wrote; raises ModelFileError for any other file."""
+        """Read a program that `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The program, which gives the same integers.
+
+        Raises:
+            ModelFileError: for any other file.
+        """
         return storage.load(path, cls)
 
 

@@ -29,7 +29,22 @@ class Reading:
 
 
 def read_keras(model: Any, verify: bool = False, shapes: Any = None) -> Graph:
-    """The graph of a Keras model; see :func:`read_model`, which also tells how it was read."""
+    """Read the graph of a Keras model; see :func:`read_model`, which also tells how it was read.
+
+    Args:
+        model: a Sequential or functional model, or any that takes symbolic tensors.
+        verify: run what was read against the model on random inputs.
+        shapes: unbatched, of the inputs where the model leaves sizes open or is no functional one.
+
+    Returns:
+        The graph.
+
+    Raises:
+        TypeError: for what is no model.
+        sanitize.GraphError: for a model whose call cannot be read.
+        sanitize.keras_io.reading_check.ReadingError: naming the layer, where the graph computes
+            something else than the model.
+    """
     return read_model(model, verify, shapes).graph
 
 

@@ -33,13 +33,22 @@ _ANY_TYPE = frozenset(
 
 
 def write_keras(graph: Graph) -> Any:
-    """A functional keras.Model that computes ``graph``.
+    """Write a graph as a functional keras.Model.
 
     Layers are named as the nodes ("/" becomes "_"); nodes that share weights become one layer that
     is called several times. All compute in float32 and channels last, whatever the global dtype
     policy and image format are. Opaque layers, which keep their own, are made anew from their
     configuration with the weights copied, so that the model and the one the graph was read from
     share nothing; but a layer whose node has the attribute ``fresh`` is used itself.
+
+    Args:
+        graph: the network.
+
+    Returns:
+        A keras.Model that computes it.
+
+    Raises:
+        ValueError: for an operator of ONNX that Keras has no layer for.
     """
     with own_layers():
         writer = _Writer(graph)

@@ -49,6 +49,10 @@ class PatternGraph:
 
     Values of ours are channels-last: a picture (n, c, h, w) of ONNX is (h, w, c) here, everything
     else has the axes that it has in ONNX. Shapes do not count the batch.
+
+    Args:
+        reading: what was read so far.
+        match: the chain that the function is asked about.
     """
 
     def __init__(self, reading: Reading, match: CustomMatch) -> None:
@@ -66,35 +70,89 @@ class PatternGraph:
         return self._reading.unique(self._reading.label)
 
     def value(self, name: str) -> str:
-        """Our value for an ONNX value that data flow into: what a Node's ``inputs`` hold."""
+        """Look up our value for an ONNX value that data flow into: what a Node's ``inputs`` hold.
+
+        Args:
+            name: of the ONNX value.
+
+        Returns:
+            The value's name.
+
+        Raises:
+            PatternError: for a constant, and for a value that was not read yet.
+        """
         return self._tensor(name).value
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Unbatched channels-last shape of an ONNX value."""
+        """Look up the unbatched channels-last shape of an ONNX value.
+
+        Args:
+            name: of the ONNX value.
+
+        Returns:
+            The shape.
+
+        Raises:
+            PatternError: as :meth:`value` does.
+        """
         return self._tensor(name).shape
 
     def constant(self, name: str) -> Array | None:
-        """A constant (or what follows from constants) as in ONNX; None for other values."""
+        """Look up a constant, or what follows from constants.
+
+        Args:
+            name: of the ONNX value.
+
+        Returns:
+            The array with the axes that it has in ONNX; None for other values.
+        """
         known = self._reading.known(name)
         return None if known is None else known.constant
 
     def producer(self, name: str) -> OnnxNode | None:
-        """The ONNX node that makes a value."""
+        """Find the ONNX node that makes a value.
+
+        Args:
+            name: of the ONNX value.
+
+        Returns:
+            The node; None for inputs and constants.
+        """
         return self._reading.graph.producer(name)
 
     def consumers(self, name: str) -> list[OnnxNode]:
-        """The ONNX nodes that read a value."""
+        """Find the ONNX nodes that read a value.
+
+        Args:
+            name: of the ONNX value.
+
+        Returns:
+            One entry per reading.
+        """
         return self._reading.graph.consumers(name)
 
     def unique_name(self, wish: str) -> str:
-        """A name for a Node that is legal and not taken."""
+        """Find a name for a Node that is legal and not taken.
+
+        Args:
+            wish: what it should be like.
+
+        Returns:
+            The name.
+        """
         return self._reading.unique(wish)
 
     def read(self, nodes: Sequence[OnnxNode]) -> list[Node]:
-        """The Nodes that ``nodes`` become without a custom pattern, to be changed and returned.
+        """Read nodes as they are read without a custom pattern.
 
-        ``nodes``: the matched chain or its beginning. Raises PatternError where the graph has no
-        kinds for them.
+        Args:
+            nodes: the matched chain or its beginning.
+
+        Returns:
+            The Nodes that they become, to be changed and returned.
+
+        Raises:
+            PatternError: where the graph has no kinds for them.
         """
         from .read import read_node
 

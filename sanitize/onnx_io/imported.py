@@ -18,8 +18,11 @@ Array = NDArray[Any]
 class Port:
     """An input or output of the ONNX model and the value of the graph that it is.
 
-    name: in the ONNX model; value: in the graph; order: axis j of ours is axis order[j] of ONNX';
-    dtype: of the ONNX value.
+    Attributes:
+        name: in the ONNX model.
+        value: in the graph.
+        order: axis j of ours is axis order[j] of ONNX'.
+        dtype: of the ONNX value.
     """
 
     name: str
@@ -28,11 +31,25 @@ class Port:
     dtype: str
 
     def from_onnx(self, array: Array) -> Array:
-        """An array as the ONNX model has it, as the graph has it."""
+        """Arrange an array as the graph has it.
+
+        Args:
+            array: as the ONNX model has it.
+
+        Returns:
+            A view with the axes of the graph.
+        """
         return array.transpose(self.order)
 
     def to_onnx(self, array: Array) -> Array:
-        """An array as the graph has it, as the ONNX model has it."""
+        """Arrange an array as the ONNX model has it.
+
+        Args:
+            array: as the graph has it.
+
+        Returns:
+            A view with the axes of the ONNX model.
+        """
         return array.transpose([self.order.index(axis) for axis in range(len(self.order))])
 
 
@@ -40,8 +57,14 @@ class Port:
 class OnnxImport:
     """What reading an ONNX model gives: the graph, and what its inputs and outputs are in ONNX.
 
-    nodes: the ONNX nodes that data flow through, in order; those that compute constants are none.
-    products: names of the dynamic integer products that are read as float ones.
+    Attributes:
+        graph: the network.
+        inputs: of the ONNX model, in order.
+        outputs: likewise.
+        opset: version of the standard operators.
+        nodes: the ONNX nodes that data flow through, in order; those that compute constants are
+            none.
+        products: names of the dynamic integer products that are read as float ones.
     """
 
     graph: Graph

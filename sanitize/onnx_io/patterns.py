@@ -29,7 +29,10 @@ from ..onnx_errors import PatternError
 class Pattern:
     """A sequence of ONNX operators and the hardware layer that it becomes.
 
-    layer: the kind of its core; parts: what the layer does besides, in words.
+    Attributes:
+        operators: their names, in order.
+        layer: the kind of its core.
+        parts: what the layer does besides, in words.
     """
 
     operators: tuple[str, ...]
@@ -101,16 +104,27 @@ _scopes: ContextVar[tuple[Custom, ...]] = ContextVar("custom ONNX patterns", def
 def custom_pattern_scope(patterns: Mapping[Any, PatternFunction]) -> Iterator[None]:
     """Within the scope, chains of ONNX operators are read by functions of the caller's.
 
-    patterns: chain of operator names -> function, e.g. ``{("Conv", "Relu"): fn}``; a single name
-    may stand for a chain of one. In a chain each node reads the output of the one before, which
-    nobody else reads. Longer chains are tried first, and inner scopes before outer ones.
-
     ``fn(nodes, graph)`` receives the matched nodes (:class:`~.view.OnnxNode`, in order) and a view
     of the graph (:class:`~.custom.PatternGraph`). It returns the Nodes that take their place, the
     last of which makes the output, channels-last; or None, to have the chain read as usual.
 
-    Scopes belong to the thread (or asyncio task) that opens them. Raises PatternError for a key
-    that is no chain of operator names, and for a value that cannot be called.
+    Scopes belong to the thread (or asyncio task) that opens them.
+
+    Args:
+        patterns: chain of operator names -> function, e.g. ``{("Conv", "Relu"): fn}``; a single
+            name may stand for a chain of one. In a chain each node reads the output of the one
+            before, which nobody else reads. Longer chains are tried first, and inner scopes before
+            outer ones.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        PatternError: for a key that is no chain of operator names, and for a value that cannot be
+            called.
+
+    Example:
+        ``with custom_pattern_scope({"Swish": read_swish}): model = from_onnx("net.onnx")``
     """
     added = [(_checked_key(key), function) for key, function in patterns.items()]
     for key, function in added:

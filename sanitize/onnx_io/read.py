@@ -43,7 +43,21 @@ def read_onnx(
     layout: Layout = "channels_last",
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
-    """The graph of an ONNX model; see :func:`import_onnx`."""
+    """Read the graph of an ONNX model; see :func:`import_onnx`.
+
+    Args:
+        model: a ModelProto, its bytes, or a path.
+        layout: "channels_last", or "as_is" for inputs and outputs with the axes of ONNX.
+        shapes: unbatched sizes (in ONNX' order) of inputs that leave one open, by name.
+
+    Returns:
+        The graph.
+
+    Raises:
+        OnnxError: naming the node, for what cannot be read.
+        FileNotFoundError: for a path that leads nowhere.
+        ValueError: for another layout.
+    """
     return import_onnx(model, layout=layout, shapes=shapes).graph
 
 
@@ -55,19 +69,29 @@ def import_onnx(
 ) -> OnnxImport:
     """Read an ONNX model of opset 10 or newer.
 
-    model: a ModelProto, its bytes, or a path. layout: with "channels_last" pictures that the model
-    takes or makes as (n, c, h, w) are (n, h, w, c) in the graph; with "as_is" inputs and outputs
-    keep the axes of ONNX, behind the samples. shapes: unbatched sizes (in ONNX' order) of inputs
-    for which the model leaves a size other than the batch open, or a function that is asked for
-    them: it gets the declared sizes of every input by name, None for open ones, and is called where
-    there are any.
-
     The first axis of every input counts samples and may have any size, whatever the model says, or
     the one whose size is called "batch", "N" or the like, or which recurrent layers take for it; in
     between and in outputs it may be another one. It is the first of the graph's value.
     Products of activations that are quantized as they come are read as float ones: see ``dynamic``.
     A node that the graph has no kind for becomes ``opaque``; it can be evaluated but not written as
-    a Keras model. Raises OnnxError, naming the node, for what cannot be read: see ``load_model``.
+    a Keras model.
+
+    Args:
+        model: a ModelProto, its bytes, or a path; see ``load_model``.
+        layout: with "channels_last" pictures that the model takes or makes as (n, c, h, w) are
+            (n, h, w, c) in the graph; with "as_is" inputs and outputs keep the axes of ONNX, behind
+            the samples.
+        shapes: unbatched sizes (in ONNX' order) of inputs for which the model leaves a size other
+            than the batch open, by name, or a function that is asked for them: it gets the declared
+            sizes of every input by name, None for open ones, and is called where there are any.
+
+    Returns:
+        The graph, and what its inputs and outputs are in the ONNX model.
+
+    Raises:
+        OnnxError: naming the node, for what cannot be read: see ``load_model``.
+        FileNotFoundError: for a path that leads nowhere.
+        ValueError: for another layout.
     """
     if layout not in ("channels_last", "as_is"):
         raise ValueError(f"layout is 'channels_last' or 'as_is', not {layout!r}")

@@ -22,9 +22,15 @@ Array = NDArray[Any]
 class OnnxNode:
     """One ONNX operation.
 
-    name: its own, or made of the operator and its output. inputs: value names, "" for one that is
-    left out. attributes: numbers, strings, tuples, arrays and graphs. proto: the node itself.
-    captured: what graphs within the node (branches, loops) read from outside.
+    Attributes:
+        name: its own, or made of the operator and its output.
+        op_type: the operator.
+        domain: its domain, "" for ONNX's own.
+        inputs: value names, "" for one that is left out.
+        outputs: value names.
+        attributes: numbers, strings, tuples, arrays and graphs.
+        proto: the node itself.
+        captured: what graphs within the node (branches, loops) read from outside.
     """
 
     name: str
@@ -42,11 +48,26 @@ class OnnxNode:
         return tuple(dict.fromkeys(name for name in (*self.inputs, *self.captured) if name))
 
     def input(self, index: int) -> str:
-        """Name of the input number ``index``; "" where the node has none."""
+        """Look up the name of an input.
+
+        Args:
+            index: its number.
+
+        Returns:
+            The value's name; "" where the node has none.
+        """
         return self.inputs[index] if index < len(self.inputs) else ""
 
     def get(self, attribute: str, default: Any = None) -> Any:
-        """Value of an attribute, or ``default``."""
+        """Look up the value of an attribute.
+
+        Args:
+            attribute: its name.
+            default: what a node without it gives.
+
+        Returns:
+            The value, or ``default``.
+        """
         return self.attributes.get(attribute, default)
 
     def __str__(self) -> str:
@@ -74,6 +95,12 @@ class OnnxGraph:
     """The nodes that the outputs of a model need, in their order, and its constants.
 
     ``constants`` holds the initializers; folding adds what can be computed from them.
+
+    Args:
+        model: the ONNX model.
+
+    Raises:
+        OnnxError: for a sparse constant.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -98,7 +125,11 @@ class OnnxGraph:
         self.keep_nodes(nodes)
 
     def keep_nodes(self, nodes: Sequence[OnnxNode]) -> None:
-        """Make ``nodes`` the nodes of the graph, without those that no output needs."""
+        """Make these the nodes of the graph, without those that no output needs.
+
+        Args:
+            nodes: in topological order.
+        """
         self._producers = {name: node for node in nodes for name in node.outputs if name}
         live: set[int] = set()
         waiting = list(self.outputs)
@@ -116,15 +147,36 @@ class OnnxGraph:
                     self._consumers.setdefault(name, []).append(node)
 
     def producer(self, name: str) -> OnnxNode | None:
-        """The node that makes a value; None for inputs and constants."""
+        """Find the node that makes a value.
+
+        Args:
+            name: of the value.
+
+        Returns:
+            The node; None for inputs and constants.
+        """
         return self._producers.get(name)
 
     def consumers(self, name: str) -> list[OnnxNode]:
-        """The nodes that read a value, one entry per reading."""
+        """Find the nodes that read a value.
+
+        Args:
+            name: of the value.
+
+        Returns:
+            One entry per reading.
+        """
         return list(self._consumers.get(name, []))
 
     def uses(self, name: str) -> int:
-        """How many times a value is read, as output of the model too."""
+        """Count how many times a value is read, as output of the model too.
+
+        Args:
+            name: of the value.
+
+        Returns:
+            The count.
+        """
         return len(self._consumers.get(name, [])) + self.outputs.count(name)
 
 

@@ -35,12 +35,20 @@ def write_onnx(
     output_layout: Layout | None = None,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """An ONNX model that computes ``graph``; inputs and outputs keep their names.
+    """Write a graph as an ONNX model; inputs and outputs keep their names.
 
-    input_layout, output_layout: of pictures, ``nchw`` or ``nhwc``; outputs follow the inputs unless
-    given. opset: 17 or newer, such as the one that opaque ONNX operators were written for.
+    Args:
+        graph: the network.
+        input_layout: of pictures, ``nchw`` or ``nhwc``.
+        output_layout: likewise; None follows the inputs.
+        opset: 17 or newer, such as the one that opaque ONNX operators were written for.
 
-    Raises OnnxError, naming the node, for a layer that ONNX has no operators for.
+    Returns:
+        A model that onnx.checker accepts.
+
+    Raises:
+        OnnxError: naming the node, for a layer that ONNX has no operators for.
+        ValueError: for another layout.
     """
     for layout in (input_layout, output_layout or input_layout):
         if layout not in ("nchw", "nhwc"):
