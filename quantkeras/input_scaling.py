@@ -45,6 +45,8 @@ FAR, ASIDE = 2.0, 0.5
 channels with negative values, which cost it a sign in any case, when it is so many times."""
 NOISE = 2.0**-20
 """A channel that varies less, relative to its magnitude, is constant."""
+MOVED = 8.0
+"""A normalization that adds more than this takes values far from zero there."""
 TOGETHER = 2.0
 """Inputs of one layer have the same map where together they are at most so many times as wide."""
 
@@ -93,14 +95,55 @@ def fitting_maps(
     return mapped, {name: maps[name] for name in done}
 
 
-def open_maps(graph: Graph, names: Sequence[str]) -> tuple[Graph, dict[str, InputMap]]:
-    """Maps that change nothing, where :func:`take_maps` may put others later, and the network whose
-    layers can take these.
+def open_maps(
+    raw: Graph, graph: Graph, names: Sequence[str], keep: Keep | None = None
+) -> tuple[Graph, dict[str, InputMap]]:
+    """Maps for inputs of which there are no samples yet, and the network that expects them, whose
+    layers can take others later (``take_maps``).
+
+    They change nothing but where a normalization moves an input from far away: in a bias, float32
+    would lose what is left there. raw, graph, names, keep: as of :func:`fitting_maps`.
     """
     counts = {name: graph[name].channels for name in names if graph[name].shape}
-    maps = {name: InputMap(np.ones(n), np.zeros(n)) for name, n in counts.items() if n}
+    maps = {name: InputMap(np.ones(n), _center(raw, name, n)) for name, n in counts.items() if n}
+    _, blocked = readers_of_inputs(graph, list(maps))
+    pairs = {
+        name: (found.scale, found.offset)
+        for name, found in maps.items()
+        if found.offset.any() and name not in blocked
+    }
+    mapped, done = map_inputs(graph, pairs)
+    if done:
+        graph = map_before(raw, mapped, {name: pairs[name] for name in done}, keep)
+    maps = {
+        name: found if name in done else InputMap(found.scale, np.zeros(found.offset.shape))
+        for name, found in maps.items()
+    }
     readers, _ = readers_of_inputs(graph, list(maps))
     return open_readers(graph, readers), maps
+
+
+def _center(raw: Graph, name: str, channels: int) -> Array:
+    """(c,) what a normalization of an input takes to zero, of channels that it moves by more than
+    MOVED times what it makes of their unit; 0 for others.
+    """
+    centers = np.zeros(channels)
+    for node in raw.consumers(name):
+        weights = {key: np.asarray(array, np.float64) for key, array in node.weights.items()}
+        if node.kind == "affine":
+            scale, offset = weights["scale"], weights["offset"]
+        elif node.kind == "batchnorm":
+            scale = weights.get("gamma", np.ones(()))
+            scale = scale / np.sqrt(weights["variance"] + node.attrs["epsilon"])
+            offset = -weights["mean"] * scale
+        else:
+            continue
+        scale, offset = (array.reshape(-1) for array in np.broadcast_arrays(scale, offset))
+        if scale.size in (1, channels):
+            far = (np.abs(offset) > MOVED) & (scale != 0)
+            center = np.divide(-offset, scale, out=np.zeros(scale.shape), where=far)
+            centers = np.where(far, center, centers)
+    return centers.astype(np.float32).astype(np.float64)
 
 
 def observed_ranges(batches: Sequence[Batch], names: Sequence[str]) -> dict[str, Ranges]:

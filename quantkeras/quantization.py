@@ -132,7 +132,7 @@ def quantize(
             and isinstance(given.get(quantized_name(f"{name}/quantizer"), ""), str)
         ]
         if samples is None:
-            graph, maps = open_maps(graph, names)
+            graph, maps = open_maps(network.graph, graph, names, keep)
         else:
             graph, maps = fitting_maps(network.graph, graph, names, stream, keep)
         apart = _split_shares(plan.graph, graph)

@@ -17,6 +17,7 @@ from ..errors import InputMismatchWarning
 from ..params import QuantizationParams
 from ..qmodel import QuantizedGraph
 from .batches import Batch
+from .late_maps import forget_offsets
 
 NEXT_TO_NOTHING = 1 / 32
 """Networks do not scale their inputs to a smaller range than this."""
@@ -41,13 +42,16 @@ def take_kinds(
     Its ranges were not calibrated with samples before. dtypes: of the samples, by input. An input
     stays float where layers put values around it that are none of its integers.
     """
+    kinds = {name: decided_kind(params, dtype) for name, dtype in dtypes.items()}
+    wanted = [
+        (node, layer)
+        for node, layer in reading.inputs()
+        if kinds.get(node.inputs[0], "float32") != "float32" and not layer.integer_input
+    ]
+    forget_offsets(reading.graph, {node.inputs[0]: node for node, _ in wanted})
     borders = find_borders(reading.graph, layer_padding)
-    for node, layer in reading.inputs():
-        if node.inputs[0] not in dtypes:
-            continue
-        kind = decided_kind(params, dtypes[node.inputs[0]])
-        if layer.integer_input or kind == "float32":
-            continue
+    for node, layer in wanted:
+        kind = kinds[node.inputs[0]]
         signed, border = layer.signed, borders.get(node.name)
         layer.signed = kind == "int8"
         outside = border is not None and (

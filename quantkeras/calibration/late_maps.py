@@ -62,6 +62,43 @@ def take_maps(graph: Graph, names: Sequence[str], stream: SampleStream) -> None:
     if not names:
         return
     quantizers = {name: graph.consumers(name)[0] for name in names}
+    places, blocked = _all_places(graph, quantizers)
+    layers = _by_layer(places.values())
+    observed, present = observed_ranges(stream.peek(SAMPLES, BYTES), names), _present(quantizers)
+    readers = [_reader(place, present) for place in places.values()]
+    for offsets in (True, False):
+        maps = wanted_maps(observed, readers, offsets)
+        maps = {name: found for name, found in maps.items() if name not in blocked}
+        able = {
+            name: found
+            for name, found in maps.items()
+            if quantizers[name].attrs["layer"].has_offset or not found.offset.any()
+        }
+        scale, offset = _flat(quantizers, able)
+        moved = offset - present
+        if len(able) == len(maps) and all(_takes(graph, x, scale, moved) for x in layers):
+            break
+    else:
+        return
+    _take({n: q for n, q in quantizers.items() if n not in blocked}, able)
+    for each in layers:
+        _undo(graph, each, scale, moved)
+
+
+def forget_offsets(graph: Graph, quantizers: Mapping[str, Node]) -> None:
+    """Let float inputs of a quantized model be read as they are, without an offset: the layers that
+    read them take it. quantizers: by name of their input.
+    """
+    offset = _present(quantizers)
+    if offset.any():
+        places, _ = _all_places(graph, quantizers)
+        _take(quantizers, {})
+        for each in _by_layer(places.values()):
+            _undo(graph, each, np.ones(offset.shape), -offset)
+
+
+def _all_places(graph: Graph, quantizers: Mapping[str, Node]) -> tuple[dict[str, _Place], set[str]]:
+    """What reads the inputs, by name, and the inputs that something else reads as well."""
     starts, blocked = _starts(quantizers), set[str]()
     places: dict[str, _Place] = {}
     for name, quantizer in quantizers.items():
@@ -76,34 +113,33 @@ def take_maps(graph: Graph, names: Sequence[str], stream: SampleStream) -> None:
                 place.sources = np.where(place.sources == OTHER, before, place.sources)
                 place.padded |= places[key].padded
             places[key] = place
-    layers = _by_layer(places.values())
-    observed = observed_ranges(stream.peek(SAMPLES, BYTES), names)
-    for offsets in (True, False):
-        maps = wanted_maps(observed, [_reader(place) for place in places.values()], offsets)
-        maps = {name: found for name, found in maps.items() if name not in blocked}
-        able = {
-            name: found
-            for name, found in maps.items()
-            if quantizers[name].attrs["layer"].has_offset or not found.offset.any()
-        }
-        scale, offset = _flat(quantizers, able)
-        if len(able) == len(maps) and all(_takes(graph, x, scale, offset) for x in layers):
-            break
-    else:
-        return
-    for name, found in maps.items():
-        layer = quantizers[name].attrs["layer"]
-        if found.offset.any():
-            layer.offset.assign(found.offset)
-        layer.scale_output(1 / found.scale)
-    for each in layers:
-        _undo(graph, each, scale, offset)
+    return places, blocked
+
+
+def _take(quantizers: Mapping[str, Node], maps: Mapping[str, InputMap]) -> None:
+    """Give quantizers their maps; no offset to those that have none."""
+    for name, node in quantizers.items():
+        layer = node.attrs["layer"]
+        if layer.has_offset:
+            layer.offset.assign(maps[name].offset if name in maps else 0 * layer.offset)
+        if name in maps:
+            layer.scale_output(1 / maps[name].scale)
 
 
 def _starts(quantizers: Mapping[str, Node]) -> dict[str, int]:
     """The number of the first channel of each input."""
     counts = [_channels(quantizer) for quantizer in quantizers.values()]
     return dict(zip(quantizers, np.cumsum([0, *counts]).tolist(), strict=False))
+
+
+def _present(quantizers: Mapping[str, Node]) -> Array:
+    """The offsets that all channels have, one input after the other, and 0 for OTHER."""
+    found = [np.zeros(_channels(node)) for node in quantizers.values()]
+    for offset, node in zip(found, quantizers.values(), strict=True):
+        layer = node.attrs["layer"]
+        if layer.has_offset:
+            offset[:] = ops.convert_to_numpy(layer.offset)
+    return np.concatenate([*found, [0.0]])
 
 
 def _channels(node: Node) -> int:
@@ -172,10 +208,14 @@ def _linear_node(layer: WeightedLayer, share: str | None) -> Node:
     return Node(layer.name, spec.kind, attrs=attrs, weights={"kernel": kernel}, share=share)
 
 
-def _reader(place: _Place) -> Reader:
+def _reader(place: _Place, present: Array) -> Reader:
+    """present: see :func:`_present`."""
     node = _linear_node(place.node.attrs["layer"], place.node.share)
     weights = largest_weights(node, len(place.sources))
-    return Reader(node, place.sources, weights, layer_padding(node))
+    outside = layer_padding(node)
+    if outside is not None:  # as the inputs are
+        outside = outside + present[place.sources]
+    return Reader(node, place.sources, weights, outside)
 
 
 def _flat(quantizers: Mapping[str, Node], maps: Mapping[str, InputMap]) -> tuple[Array, Array]:

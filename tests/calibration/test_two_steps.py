@@ -183,3 +183,31 @@ def test_inputs_far_from_zero_get_offsets_in_the_second_step(kind, features) -> 
     for one, other in zip(direct.layers, program.layers, strict=True):
         np.testing.assert_array_equal(one.params.weights, other.params.weights)
         np.testing.assert_array_equal(one.params.scale, other.params.scale)
+
+
+@pytest.mark.filterwarnings(NO_SAMPLES)
+@pytest.mark.parametrize("value", [1000.0, 1000.1, -7.0])
+def test_two_steps_keep_what_a_constant_feature_leaves(value, features) -> None:
+    samples = features.copy()
+    samples[:, 2] = value  # a normalization multiplies it by 1e7, or by what float32 makes of it
+    samples[:, 4] = 1e5 + samples[:, 4]
+    model = normalized(samples, layers.Dense(3, name="head"))
+    wanted = model.predict_on_batch(samples)
+    later = qk.quantize(model, num_samples=8)
+    qk.calibrate(later, samples)
+    found = later.predict_on_batch(samples)
+    assert np.square(found - wanted).mean() < 1e-3 * np.square(wanted).mean()
+    assert np.array_equal(qk.convert(later).predict(samples), found)
+
+
+@pytest.mark.filterwarnings(NO_SAMPLES)
+def test_integers_far_from_zero_are_taken_as_they_are() -> None:
+    samples = np.random.default_rng(0).integers(190, 210, (32, 6)).astype(np.uint8)
+    model = normalized(samples.astype(np.float32), layers.Dense(3, name="head"))
+    later = qk.quantize(model, num_samples=8)
+    assert np.asarray(later.get_layer("features_quantizer").offset).all()
+    qk.calibrate(later, samples)
+    program = qk.convert(later)
+    assert program.inputs[0].takes_integers
+    wanted = qk.convert(qk.quantize(model, samples=samples)).predict(samples)
+    np.testing.assert_allclose(program.predict(samples), wanted, atol=0.01)
