@@ -41,8 +41,10 @@ class ValueRows(NamedTuple):
 class ElementFunction:
     """One function, given by the attributes of an ``activation`` node of the float graph.
 
-    attrs: {"function": name, its parameters}; see :mod:`sanitize.functions`. The slope of
-    a prelu is a weight of the layer and is passed where it is needed.
+    The slope of a prelu is a weight of the layer and is passed where it is needed.
+
+    Args:
+        attrs: {"function": name, its parameters}; see :mod:`sanitize.functions`.
     """
 
     def __init__(self, attrs: Mapping[str, Any]) -> None:
@@ -61,9 +63,16 @@ class ElementFunction:
         return str(self.attrs["function"] if user is None else user.name)
 
     def rows(self, bits: int, signed: bool) -> ValueRows:
-        """Values and slopes for all steps, for integers of that format; not for prelu.
+        """Work out values and slopes for all steps; not for prelu.
 
         The first time is not to be inside a graph: a user function may have to be run for them.
+
+        Args:
+            bits: width of the integers that enter, sign included.
+            signed: whether they have one.
+
+        Returns:
+            The function and its derivative at each integer times each step.
         """
         if (bits, signed) not in self._rows:
             user = self.attrs.get("user")
@@ -72,7 +81,15 @@ class ElementFunction:
         return self._rows[bits, signed]
 
     def on_tensor(self, x: Tensor, alpha: Tensor | None = None) -> Tensor:
-        """The unquantized meaning; alpha: the slope of a prelu."""
+        """Compute the unquantized meaning.
+
+        Args:
+            x: values of any shape.
+            alpha: the slope of a prelu, (c,); None for other functions.
+
+        Returns:
+            Values of the same shape.
+        """
         if self.is_prelu:
             return prelu(x, alpha)
         return self._layer(x)
@@ -87,7 +104,14 @@ class ElementFunction:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ElementFunction:
-        """Inverse of :meth:`to_config`; Keras's error if a user function is not registered."""
+        """Make one of its config, the inverse of :meth:`to_config`.
+
+        Args:
+            config: the attributes; Keras's error if a user function is not registered.
+
+        Returns:
+            The function.
+        """
         if config["function"] != "user" or "user" in config:
             return cls(config)
         function = keras.saving.deserialize_keras_object(config["keras_function"])

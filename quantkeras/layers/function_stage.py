@@ -76,7 +76,14 @@ class FunctionStage:
         return self._rounded(values, numbers)
 
     def float_function(self, y: Tensor) -> Tensor:
-        """The unquantized meaning of the element-wise function, times its ratio."""
+        """Compute the unquantized meaning of the element-wise function, times its ratio.
+
+        Args:
+            y: what enters the function, values.
+
+        Returns:
+            The output of the layer.
+        """
         alpha = self.alpha if self.function.is_prelu else None
         return self.function.on_tensor(y, alpha) * self.output_quantizer.ratio
 

@@ -39,15 +39,21 @@ WIDEST_ACCUMULATOR = 2.0**52
 class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
     """Mixin: one hardware layer. Stands before the stock layer class in the bases.
 
-    relu: clip at zero; max_value: upper clip in units of values (becomes a weight per channel);
-    pool: a Pool (or its config) at the end of the layer; output_quantizer: an OutputQuantizer (or
-    its config), None to emit the accumulator, dequantized; scale_bits: width of the multiplier;
-    function: an element-wise function, as the attributes of an ``activation`` node of the float
-    graph, that a table computes at the end; table_quantizer: the OutputQuantizer, per tensor, of
-    what enters that table.
-
-    rescale_carrier: ``"float32"`` or ``"float64"``, the type that carries the rescale. In float32
-    the gain takes only as many of its bits as keep the products exact.
+    Args:
+        *args: those of the stock layer.
+        relu: clip at zero.
+        max_value: upper clip in units of values (becomes a weight per channel); None: no such.
+        pool: a Pool (or its config) at the end of the layer.
+        output_quantizer: an OutputQuantizer (or its config), None to emit the accumulator,
+            dequantized.
+        scale_bits: width of the multiplier.
+        rescale_carrier: ``"float32"`` or ``"float64"``, the type that carries the rescale; None:
+            the kind of layer chooses. In float32 the gain takes only as many of its bits as keep
+            the products exact.
+        function: an element-wise function, as the attributes of an ``activation`` node of the float
+            graph, that a table computes at the end.
+        table_quantizer: the OutputQuantizer, per tensor, of what enters that table.
+        **kwargs: those of the stock layer.
     """
 
     def __init__(
@@ -112,7 +118,14 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
         return self._links.formats()
 
     def output_format(self, shape: tuple[int | None, ...]) -> TensorFormat | None:
-        """Format of the output for the layers that follow; None if it is an accumulator."""
+        """Tell the format of the output to the layers that follow.
+
+        Args:
+            shape: of the output, unbatched.
+
+        Returns:
+            The format; None if the output is an accumulator.
+        """
         quantizer = self.output_quantizer
         return None if quantizer is None else quantizer.tensor_format(shape, self.name)
 
@@ -179,10 +192,14 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
     def numbers(
         self, training: bool | None = False, inputs: Sequence[Tensor] | None = None
     ) -> LayerNumbers:
-        """What the hardware sees of this layer now.
+        """Work out what the hardware sees of this layer now.
 
-        training: leave out the guard of the accumulator (see WeightedLayer), which costs time.
-        inputs: the tensors of a call, which may bring their steps along.
+        Args:
+            training: leave out the guard of the accumulator (see WeightedLayer), which costs time.
+            inputs: the tensors of a call, which may bring their steps along.
+
+        Returns:
+            Integers and steps, with gradients.
         """
         formats = self.input_formats
         if inputs is None:
@@ -259,10 +276,15 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
         return LayerParams(max_value=self.clip_value if self.clips else None)
 
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
-        """Multiply the output by ``factor`` (c,), as nearly as the gain's grid allows.
+        """Multiply the output by a factor, as nearly as the gain's grid allows.
 
-        Updates the quantizer's ratio; returns by what the output really changed, (c,) float64.
-        The gain acts behind a ReLU's clip, which stays as it is.
+        Updates the quantizer's ratio. The gain acts behind a ReLU's clip, which stays as it is.
+
+        Args:
+            factor: (c,).
+
+        Returns:
+            By what the output really changed, (c,) float64.
         """
         if self.function is not None:
             return self._scale_function(factor)

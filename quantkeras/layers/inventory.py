@@ -21,6 +21,12 @@ def choose_carriers(layers: Iterable[Any]) -> None:
     """Let each layer that joins tensors element by element choose carriers for the present ranges.
 
     Weighted layers choose theirs when their weights are fitted.
+
+    Args:
+        layers: those of a model.
+
+    Raises:
+        AccumulatorTooWide: where the backend has no type that is exact for one.
     """
     layers = list(layers)
     can_move = any(quantizer.range_mode != "frozen" for quantizer in quantizers_of(layers))
@@ -30,7 +36,14 @@ def choose_carriers(layers: Iterable[Any]) -> None:
 
 
 def is_quantized(model: keras.Model) -> bool:
-    """Whether a model has quantized layers, itself or in the models in it."""
+    """Whether a model has quantized layers, itself or in the models in it.
+
+    Args:
+        model: any model.
+
+    Returns:
+        True if it has.
+    """
     return any(
         is_quantized(layer)
         if isinstance(layer, keras.Model)
@@ -40,9 +53,14 @@ def is_quantized(model: keras.Model) -> bool:
 
 
 def check_quantized(model: Any, verb: str = "") -> None:
-    """Raise QuantizationError, with the remedy, for all but models with quantized layers.
+    """Refuse all but models with quantized layers.
 
-    verb: what the message calls the function that takes them.
+    Args:
+        model: what is looked at.
+        verb: what the message calls the function that takes them.
+
+    Raises:
+        QuantizationError: with the remedy, for all else.
     """
     if not isinstance(model, keras.Model):
         file = isinstance(model, str | os.PathLike)
@@ -59,7 +77,11 @@ def check_quantized(model: Any, verb: str = "") -> None:
 
 
 def forget_compiled(model: keras.Model) -> None:
-    """Drop the compiled steps of a model, which hold its layers as they were."""
+    """Drop the compiled steps of a model, which hold its layers as they were.
+
+    Args:
+        model: the model; those in it are looked at, too.
+    """
     for compiled in ("train_function", "test_function", "predict_function"):
         setattr(model, compiled, None)
     for layer in model.layers:
@@ -68,7 +90,14 @@ def forget_compiled(model: keras.Model) -> None:
 
 
 def quantizers_of(layers: Iterable[Any]) -> list[Any]:
-    """The quantizers of a model's layers whose ranges are calibrated or trained."""
+    """Find the quantizers of a model's layers whose ranges are calibrated or trained.
+
+    Args:
+        layers: those of a model.
+
+    Returns:
+        The quantizers, in order.
+    """
     found: list[Any] = []
     for layer in layers:
         if isinstance(layer, InputQuantizer) and not layer.integer_input:

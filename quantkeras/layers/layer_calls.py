@@ -117,7 +117,14 @@ class LayerCalls:
         return [variable for variable in self.variables if id(variable) not in unread]
 
     def soft_call(self, inputs: Any) -> Tensor:
-        """What a training step computes, with its gradients; ranges stay where they are."""
+        """Compute what a training step computes, with its gradients; ranges stay where they are.
+
+        Args:
+            inputs: tensors, as the layer is called with them.
+
+        Returns:
+            The output.
+        """
         return self._run(self.numbers(True, as_list(inputs)), inputs, True)
 
     def _run(self, numbers: LayerNumbers, inputs: Any, training: bool | None) -> Tensor:
@@ -152,12 +159,26 @@ class LayerCalls:
         return self.pool is not None and self.pool.kind != "max" and exact.float64_available()
 
     def float_call(self, inputs: Any) -> Tensor:
-        """The unquantized meaning of the layer: what calibration observes."""
+        """Compute the unquantized meaning of the layer: what calibration observes.
+
+        Args:
+            inputs: tensors, as the layer is called with them.
+
+        Returns:
+            The output.
+        """
         y = self.float_core(inputs)
         return y if self.function is None else self.float_function(y)
 
     def float_core(self, inputs: Any) -> Tensor:
-        """The unquantized meaning of all but the element-wise function."""
+        """Compute the unquantized meaning of all but the element-wise function.
+
+        Args:
+            inputs: tensors, as the layer is called with them.
+
+        Returns:
+            What enters the function.
+        """
         y = run_layer(self.spec, self.float_params(), as_list(inputs), FloatArrays())
         return self._float_gain(y)
 

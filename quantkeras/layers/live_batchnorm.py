@@ -23,8 +23,13 @@ class LiveBatchNorm(keras.layers.Layer):
     product is then normalized by the statistics of the batch (Jacob et al. 2018, arXiv:1712.05877,
     section 3.2; Krishnamoorthi 2018, arXiv:1806.08342, section 3.2.2).
 
-    momentum: part of the moving statistics that a batch leaves as it was. Weights: ``gamma``,
-    ``moving_mean``, ``moving_variance``, (c,) each; with fresh ones folding changes nothing.
+    Weights: ``gamma``, ``moving_mean``, ``moving_variance``, (c,) each; with fresh ones folding
+    changes nothing.
+
+    Args:
+        momentum: part of the moving statistics that a batch leaves as it was.
+        epsilon: what is added to the variance.
+        **kwargs: those of a Keras layer.
     """
 
     def __init__(self, momentum: float = 0.97, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -47,12 +52,22 @@ class LiveBatchNorm(keras.layers.Layer):
         self.built = True
 
     def start(self, mean: Tensor, variance: Tensor) -> None:
-        """Take the statistics (c,) of the product, and a gamma with which folding is neutral."""
+        """Take the statistics of the product, and a gamma with which folding is neutral.
+
+        Args:
+            mean: (c,).
+            variance: (c,).
+        """
         self.restate(mean, variance)
         self.gamma.assign(self._deviation())
 
     def restate(self, mean: Tensor, variance: Tensor) -> None:
-        """Take other moving statistics (c,)."""
+        """Take other moving statistics.
+
+        Args:
+            mean: (c,).
+            variance: (c,).
+        """
         self.moving_mean.assign(mean)
         self.moving_variance.assign(variance)
 
@@ -61,14 +76,25 @@ class LiveBatchNorm(keras.layers.Layer):
         return self.gamma / self._deviation()
 
     def folded_bias(self, beta: Tensor) -> Tensor:
-        """The bias of the folded layer, (c,)."""
+        """Work out the bias of the folded layer.
+
+        Args:
+            beta: the layer's own bias, (c,).
+
+        Returns:
+            The bias, (c,).
+        """
         return beta - self.moving_mean * self.ratio()
 
     def normalized(self, accumulator: Tensor, step: Tensor) -> Tensor:
-        """Products (n, ..., c) with the batch's own statistics; updates the moving ones.
+        """Normalize products with the batch's own statistics; updates the moving ones.
 
-        The accumulator holds products of the folded kernel in units of step (c,), and so does the
-        result.
+        Args:
+            accumulator: products (n, ..., c) of the folded kernel, in units of step.
+            step: value of one step, (c,).
+
+        Returns:
+            The normalized products, in the same units.
         """
         axes = tuple(range(len(accumulator.shape) - 1))
         mean, variance = ops.moments(accumulator, axes)

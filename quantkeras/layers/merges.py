@@ -25,8 +25,12 @@ register = keras.saving.register_keras_serializable
 class ElementwiseLayer(HardwareLayer):
     """Two or more tensors, element by element: shifted to a common frac first, but for a product.
 
-    carrier: the type of the result. How far the steps of the inputs lie apart is not bounded, hence
-    float64, unless :meth:`choose_carriers` finds them close and they cannot move.
+    Args:
+        *args: those of the stock layer.
+        carrier: the type of the result, "float32" or "float64". How far the steps of the inputs lie
+            apart is not bounded, hence float64 for None, unless :meth:`choose_carriers` finds them
+            close and they cannot move.
+        **kwargs: those of HardwareLayer and of the stock layer.
     """
 
     kind = ""
@@ -40,9 +44,13 @@ class ElementwiseLayer(HardwareLayer):
         return LayerSpec(self.kind)
 
     def choose_carriers(self, ranges_can_move: bool) -> None:
-        """float32 for the core and the rescale where the present formats prove it exact.
+        """Take float32 for the core and the rescale where the present formats prove it exact.
 
-        Raises AccumulatorTooWide where they do not and the backend has nothing wider.
+        Args:
+            ranges_can_move: training may change the formats, so nothing is proved by them.
+
+        Raises:
+            AccumulatorTooWide: where they do not and the backend has nothing wider.
         """
         quantizer = self.rescale_quantizer
         available = exact.float64_available()

@@ -12,14 +12,20 @@ Tensor = Any
 class LayerNumbers:
     """The numbers behind one call of a quantized layer, as float32 tensors that hold them exactly.
 
-    input_lsbs: value of one integer step of each input, scalar, (c,) or of the full unbatched
-    shape; aligned_lsbs: the same after the shift of each input, scalar or (c,). lsb: value of one
-    accumulator step, the gain left aside. gain: factor ``s * 2**-k`` of the rescale, formats left
-    aside, (c,). step: value of one weight step, (c,), 1 without weights. rescaled_lsb: value of one
-    step of what the rescale gives, None for an accumulator. output_lsb: value of one output step,
-    another one where a table follows. qmax_value: the ReLU's maximum, in accumulator integers.
-    qkernel, qbias: integers. qpad_value: values on the input's grid that stand around the input.
-    table: output integers of the function, (n,) or per channel (n, c).
+    Attributes:
+        input_lsbs: value of one integer step of each input, scalar, (c,) or of the full unbatched
+            shape.
+        aligned_lsbs: the same after the shift of each input, scalar or (c,).
+        lsb: value of one accumulator step, the gain left aside.
+        gain: factor ``s * 2**-k`` of the rescale, formats left aside, (c,).
+        step: value of one weight step, (c,), 1 without weights.
+        rescaled_lsb: value of one step of what the rescale gives, None for an accumulator.
+        output_lsb: value of one output step, another one where a table follows.
+        table: output integers of the function, (n,) or per channel (n, c).
+        qmax_value: the ReLU's maximum, in accumulator integers.
+        qkernel: integers of the weights.
+        qbias: integers of the bias.
+        qpad_value: values on the input's grid that stand around the input.
     """
 
     input_lsbs: list[Tensor]

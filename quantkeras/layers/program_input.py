@@ -12,7 +12,16 @@ from .quantizers import InputQuantizer
 
 
 def program_input(name: str, shape: tuple[Any, ...], layer: InputQuantizer) -> ProgramInput:
-    """The input of that name and unbatched shape, whose sizes may be unknown, as it quantizes."""
+    """Make the input of a program that quantizes as a layer does.
+
+    Args:
+        name: of the input.
+        shape: unbatched; sizes may be unknown.
+        layer: the layer.
+
+    Returns:
+        The input.
+    """
     scale = ops.convert_to_numpy(layer.scale).astype(np.float32)
     offset = ops.convert_to_numpy(layer.offset).astype(np.float32) if layer.has_offset else None
     return ProgramInput(

@@ -183,7 +183,14 @@ def _listed(sizes: Sizes) -> str:
 
 
 def unwatched(model: keras.Model) -> Any:
-    """A context in which any model is fed in silence."""
+    """A context in which any model is fed in silence.
+
+    Args:
+        model: the model.
+
+    Returns:
+        The context manager.
+    """
     return model.unwatched() if isinstance(model, QuantizedModel) else nullcontext()
 
 
@@ -192,7 +199,14 @@ keras.saving.get_custom_objects()[QuantizedModel.__name__] = QuantizedModel
 
 
 def as_quantized_model(model: keras.Model) -> keras.Model:
-    """Let a functional model of quantized layers be of this class; others stay what they are."""
+    """Let a functional model of quantized layers be a QuantizedModel; others stay what they are.
+
+    Args:
+        model: the model, which is changed.
+
+    Returns:
+        The model that was given.
+    """
     if type(model) is _Functional and any(isinstance(x, InputQuantizer) for x in model.layers):
         model.__class__ = QuantizedModel
     return model

@@ -43,7 +43,12 @@ PART_SPREAD = 2
 
 
 class Quantizer(keras.layers.Layer):
-    """Common to quantizers: float32 throughout, and a range mode that sets trainability."""
+    """Common to quantizers: float32 throughout, and a range mode that sets trainability.
+
+    Args:
+        range_mode: what the range does in training, one of RANGE_MODES.
+        **kwargs: those of a Keras layer.
+    """
 
     def __init__(self, range_mode: str = "frozen", **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
@@ -81,17 +86,22 @@ def keep_frozen(layer: Any) -> None:
 class OutputQuantizer(Quantizer):
     """Puts activations on a power-of-two grid, per channel or per tensor.
 
-    bits: 2..16; signed: False after a ReLU; per_channel: one frac per last-axis channel, else one
-    for the tensor; max_spread: how many bits finer than the coarsest channel a channel may be
-    (its consumer shifts the others left by as much, so accumulators grow by that); parts: of a
-    tensor that was joined of several, the channels of each, () if all are of one kind: within a
-    part, the limit is PART_SPREAD; bordered: layers put something but zeros around the tensor,
-    which the range always reaches (see :meth:`set_border`).
-
     Weights: ``log2_range`` (c,) or (1,): log2 of the clipping range in units of values;
     ``frac = value_bits - ceil(log2_range)``, never clamped. ``ratio``: what equalization
     multiplied the channel by, for reports (quantized value = float value * ratio).
     ``least_exponent``, of a bordered one: log2 of the smallest range, whatever log2_range says.
+
+    Args:
+        bits: 2..16, sign included.
+        signed: False after a ReLU.
+        per_channel: one frac per last-axis channel, else one for the tensor.
+        max_spread: how many bits finer than the coarsest channel a channel may be (its consumer
+            shifts the others left by as much, so accumulators grow by that).
+        parts: of a tensor that was joined of several, the channels of each, () if all are of one
+            kind: within a part, the limit is PART_SPREAD.
+        bordered: layers put something but zeros around the tensor, which the range always reaches
+            (see :meth:`set_border`).
+        **kwargs: ``range_mode``, and those of a Keras layer.
     """
 
     def __init__(
@@ -166,9 +176,13 @@ class OutputQuantizer(Quantizer):
         return ops.maximum(ceiling, self.least_exponents(highest))
 
     def least_exponents(self, exponents: Tensor) -> Tensor:
-        """What the channels with the largest of the exponents (c,) leave to the others; (c,) or ().
+        """Work out what the channels with the largest exponents leave to the others.
 
-        Exponents are those of ranges, log2.
+        Args:
+            exponents: those of ranges, log2, (c,).
+
+        Returns:
+            The smallest exponents that others may have, (c,) or ().
         """
         least = ops.max(exponents) - self.max_spread
         if not self.parts:
@@ -185,7 +199,15 @@ class OutputQuantizer(Quantizer):
         return power_of_two(self._range_exponents(), self.value_bits)
 
     def tensor_format(self, shape: tuple[int | None, ...], producer: str) -> TensorFormat:
-        """Format of a tensor of that unbatched shape that the layer ``producer`` quantizes here."""
+        """Describe the format of a tensor that is quantized here.
+
+        Args:
+            shape: of the tensor, unbatched.
+            producer: name of the layer that quantizes it.
+
+        Returns:
+            The format, which follows the range.
+        """
         spread = self.max_spread if self.per_channel else 0
         steps = fixed_shape(shape[-1:], producer) if self.per_channel else (1,)
         return TensorFormat(
@@ -193,9 +215,12 @@ class OutputQuantizer(Quantizer):
         )
 
     def set_range(self, largest: np.ndarray) -> None:
-        """Set the clipping range; largest: (c,) or scalar, in units of values.
+        """Set the clipping range.
 
         A range of zero (a dead channel) takes the largest range of the others, or 1.
+
+        Args:
+            largest: (c,) or scalar, in units of values.
         """
         largest = np.broadcast_to(np.asarray(largest, np.float64), self.log2_range.shape)
         alive = largest[largest > 0]
@@ -209,23 +234,39 @@ class OutputQuantizer(Quantizer):
         self.log2_range.assign(exponents.astype(np.float32))
 
     def range_of_border(self, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
-        """Range (c,) or scalar that reaches from lowest <= 0 to highest >= 0, (c,) each."""
+        """Work out the range that reaches from lowest to highest.
+
+        Args:
+            lowest: <= 0, (c,).
+            highest: >= 0, (c,).
+
+        Returns:
+            The range, (c,) or scalar.
+        """
         # Of a range r the largest value is r less a step, and half a step above it rounds to it.
         upper = highest / (1 - 2.0 ** -(self.value_bits + 1))
         reach = np.maximum(upper, -lowest) if self.signed else upper
         return np.asarray(reach if self.per_channel else reach.max())
 
     def set_border(self, lowest: np.ndarray, highest: np.ndarray) -> None:
-        """Hold these values around the tensor, too, however the range moves; (c,) each.
+        """Hold these values around the tensor, too, however the range moves.
 
-        lowest <= 0 <= highest, in units of values. Only of a ``bordered`` quantizer.
+        Only of a ``bordered`` quantizer.
+
+        Args:
+            lowest: <= 0, in units of values, (c,).
+            highest: >= 0, likewise.
         """
         reach = np.maximum(self.range_of_border(lowest, highest), 2.0**-149)
         exponent = np.broadcast_to(np.ceil(np.log2(reach) - 1e-5), self.least_exponent.shape)
         self.least_exponent.assign(exponent.astype(np.float32))
 
     def follow(self, values: Tensor) -> None:
-        """Moving mode: let the range follow the values of one training batch."""
+        """Moving mode: let the range follow the values of one training batch.
+
+        Args:
+            values: (n, ..., c).
+        """
         axes = tuple(range(len(values.shape) - 1)) if self.per_channel else None
         seen = ops.reshape(ops.max(ops.abs(values), axis=axes), self.log2_range.shape)
         seen = ops.log2(ops.maximum(seen, 1e-30)) - HYSTERESIS
@@ -254,11 +295,15 @@ class OutputQuantizer(Quantizer):
 class InputQuantizer(OutputQuantizer):
     """The way in: floats become values on the grid, ``round((x - offset) * scale / lsb) * lsb``.
 
-    integer_input: the inputs are integers of ``bits`` already (raw images): lsb and scale are 1,
-    or the same power of two, so that integers stay what they are. has_offset: there is an offset
-    to subtract, for inputs that are far from zero; what reads the values has it in its bias.
     Weights: those of OutputQuantizer, ``scale`` (c,), float32, by which inputs are multiplied, and
     with has_offset ``offset`` (c,), float32, in the unit of the inputs.
+
+    Args:
+        integer_input: the inputs are integers of ``bits`` already (raw images): lsb and scale are
+            1, or the same power of two, so that integers stay what they are.
+        has_offset: there is an offset to subtract, for inputs that are far from zero; what reads
+            the values has it in its bias.
+        **kwargs: those of OutputQuantizer.
     """
 
     def __init__(
@@ -289,13 +334,26 @@ class InputQuantizer(OutputQuantizer):
             self.least_exponent.assign(np.full(self.log2_range.shape, LOWEST, np.float32))
 
     def output_format(self, shape: tuple[int | None, ...]) -> TensorFormat:
-        """Format of the output, for the layers that follow."""
+        """Tell the format of the output to the layers that follow.
+
+        Args:
+            shape: of the output, unbatched.
+
+        Returns:
+            The format.
+        """
         return self.tensor_format(shape, self.name)
 
     def float_call(self, values: Tensor) -> Tensor:
-        """The unquantized meaning, float32 of whatever type the input has.
+        """Compute the unquantized meaning, float32 of whatever type the input has.
 
         The difference and then the product are each rounded once to float32.
+
+        Args:
+            values: what the model is fed, (n, ..., c).
+
+        Returns:
+            ``(values - offset) * scale``.
         """
         values = ops.cast(values, "float32")
         if self.has_offset:
@@ -308,7 +366,14 @@ class InputQuantizer(OutputQuantizer):
         return self.scale_output(np.exp2(-self.value_bits) / np.asarray(self.scale))
 
     def scale_output(self, factor: np.ndarray) -> np.ndarray:
-        """Multiply the output by ``factor`` (c,); returns it."""
+        """Multiply the output by a factor.
+
+        Args:
+            factor: (c,).
+
+        Returns:
+            The factor, float64.
+        """
         self.scale.assign((ops.convert_to_numpy(self.scale) * factor).astype(np.float32))
         self.ratio.assign(ops.convert_to_numpy(self.scale))
         return np.asarray(factor, np.float64)
@@ -331,12 +396,16 @@ class InputQuantizer(OutputQuantizer):
 class Dequantizer(keras.layers.Layer):
     """Marks the way back to float. Values pass unchanged: they are floats on a grid already.
 
-    In the integer program this is where an integer is multiplied by its float32 scale. reasons:
-    why the layers behind it are float, layer name -> sentence, for reports. provenance: where the
-    layers of the model come from, see :mod:`quantkeras.provenance`; JSON-able, {} if not known.
+    In the integer program this is where an integer is multiplied by its float32 scale.
 
-    hints: what is told once, as warnings, when the model begins to train: those of the provenance,
-    and others that files do not keep.
+    ``hints``: what is told once, as warnings, when the model begins to train: those of the
+    provenance, and others that files do not keep.
+
+    Args:
+        reasons: why the layers behind it are float, layer name -> sentence, for reports.
+        provenance: where the layers of the model come from, see :mod:`quantkeras.provenance`;
+            JSON-able, {} or None if not known.
+        **kwargs: those of a Keras layer.
     """
 
     def __init__(
@@ -351,7 +420,11 @@ class Dequantizer(keras.layers.Layer):
         self.set_provenance(provenance or {})
 
     def set_provenance(self, config: Mapping[str, Any]) -> None:
-        """Keep it as a whole: Keras would follow each list and dict in an ordinary attribute."""
+        """Keep it as a whole: Keras would follow each list and dict in an ordinary attribute.
+
+        Args:
+            config: of the provenance, JSON-able.
+        """
         self.provenance = MappingProxyType(dict(config))
         self.hints: tuple[str, ...] = tuple(config.get("hints", ()))
 

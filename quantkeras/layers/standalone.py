@@ -40,8 +40,16 @@ class QuantizedGlobalAveragePooling2D(HardwareLayer, keras.layers.GlobalAverageP
 
 @register(PACKAGE)
 class QuantizedAveragePooling2D(HardwareLayer, keras.layers.AveragePooling2D):
-    """Average pooling that stands alone: a sum whose 1/n is in the rescale. Where padding leaves
-    fewer elements under the window, the sum is multiplied by an integer that makes up for them.
+    """Average pooling that stands alone: a sum whose 1/n is in the rescale.
+
+    Where padding leaves fewer elements under the window, the sum is multiplied by an integer that
+    makes up for them.
+
+    Args:
+        pool_size: of the window, a number or (h, w).
+        strides: likewise; None: the window's size.
+        padding: "valid" or "same".
+        **kwargs: those of HardwareLayer and of AveragePooling2D.
     """
 
     def __init__(

@@ -32,10 +32,14 @@ Shape = tuple[int | None, ...]
 class TensorFormat:
     """Format of a tensor: ``value = integer * lsb()``.
 
-    integers: gives (bits, signed); shape: unbatched shape of the tensor; lsb: gives the power of
-    two that one integer step is worth, a float32 tensor that is scalar, (channels,) or of the
-    full unbatched shape; lsb_shape: its shape; producers: names of the layers whose quantizers
-    decide it.
+    Attributes:
+        integers: gives (bits, signed).
+        shape: unbatched shape of the tensor.
+        lsb: gives the power of two that one integer step is worth, a float32 tensor that is scalar,
+            (channels,) or of the full unbatched shape.
+        lsb_shape: its shape.
+        producers: names of the layers whose quantizers decide it.
+        spread: how many bits the steps of channels lie apart at most, None if that is not bounded.
     """
 
     integers: Callable[[], tuple[int, bool]]
@@ -68,7 +72,14 @@ class TensorFormat:
         return max(-low, high)
 
     def lsb_of(self, values: Tensor) -> Tensor:
-        """:attr:`lsb` for a tensor of this format, not worked out again if it was left there."""
+        """Look up :attr:`lsb` for a tensor, not worked out again if it was left there.
+
+        Args:
+            values: a tensor of this format.
+
+        Returns:
+            What one integer step is worth.
+        """
         source, lsb = getattr(values, _MARK, (None, None))
         return lsb if source == self.lsb else self.lsb()
 
@@ -93,7 +104,14 @@ def with_lsb(values: Tensor, source: Callable[[], Tensor], lsb: Tensor) -> Tenso
 
 
 def format_of(tensor: Any) -> TensorFormat | None:
-    """Format of a symbolic tensor, or None if it is float (no quantized layer produced it)."""
+    """Look up the format of a symbolic tensor.
+
+    Args:
+        tensor: of a functional model.
+
+    Returns:
+        The format, or None if it is float (no quantized layer produced it).
+    """
     operation, node_index, _ = tensor._keras_history
     shape = tuple(tensor.shape[1:])
     own: Callable[[Shape], TensorFormat] | None = getattr(operation, "output_format", None)

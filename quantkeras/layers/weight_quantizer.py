@@ -20,14 +20,20 @@ Tensor = Any
 class WeightQuantizer(Quantizer):
     """Symmetric quantization of weights, per output channel.
 
-    bits: 2..16; scale_bits: width of the hardware multiplier; method: how :meth:`fit` finds
-    the step, ``"max"`` (no weight saturates) or ``"mse"`` (least squared error). The step of
-    channel c is ``gain[c] * area`` with ``gain = s * 2**-k``, s an integer of scale_bits bits with
-    its top bit set, chosen *before* the weights are rounded to it: the rescale has no gain error.
-    ``area`` is the number of elements that an average pooling behind the layer adds up (else 1).
+    The step of channel c is ``gain[c] * area`` with ``gain = s * 2**-k``, s an integer of
+    scale_bits bits with its top bit set, chosen *before* the weights are rounded to it: the rescale
+    has no gain error. ``area`` is the number of elements that an average pooling behind the layer
+    adds up (else 1).
 
     Weights: ``raw_gain`` (c,): the gain wished for, put on the grid by rounding up; ``factor``
     (c,): what training multiplies it by (1 until then).
+
+    Args:
+        bits: 2..16, sign included.
+        scale_bits: width of the hardware multiplier.
+        method: how :meth:`fit` finds the step, ``"max"`` (no weight saturates) or ``"mse"`` (least
+            squared error).
+        **kwargs: ``range_mode``, and those of a Keras layer.
     """
 
     def __init__(
@@ -53,11 +59,17 @@ class WeightQuantizer(Quantizer):
         self.built = True
 
     def gain(self, floor: Tensor | None, unit: Tensor | None) -> Tensor:
-        """Multiplier ``s * 2**-k`` per channel (c,), float32, exact.
+        """Work out the multiplier ``s * 2**-k`` per channel.
 
-        floor: (c,) lower limit: below it the bias would not fit its accumulator. unit: power of
-        two, (c,) or (1,), of which it must be a multiple. Nothing here is divided by a constant,
-        which a graph compiler may turn into an inexact product.
+        Nothing here is divided by a constant, which a graph compiler may turn into an inexact
+        product.
+
+        Args:
+            floor: (c,) lower limit: below it the bias would not fit its accumulator; None: none.
+            unit: power of two, (c,) or (1,), of which it must be a multiple; None: of none.
+
+        Returns:
+            The multiplier, (c,), float32, exact.
         """
         factor = ops.convert_to_tensor(self.factor)
         learned = self.range_mode == "learned"
@@ -69,7 +81,12 @@ class WeightQuantizer(Quantizer):
         return grid_above(gain, self.scale_bits, unit, learned)
 
     def fit(self, kernel: np.ndarray, area: int) -> None:
-        """Set the gain for a kernel (..., c)."""
+        """Set the gain for a kernel.
+
+        Args:
+            kernel: (..., c).
+            area: elements that an average pooling behind the layer adds up, else 1.
+        """
         if self.method == "mse":
             step = grid_value(*search_steps(kernel, self.bits, self.scale_bits))
         else:
@@ -78,11 +95,24 @@ class WeightQuantizer(Quantizer):
         self.factor.assign(np.ones(step.shape, np.float32))
 
     def integers(self, kernel: Tensor, step: Tensor) -> Tensor:
-        """Integers of a kernel (..., c): ``round(kernel / step)``, saturated."""
+        """Round a kernel to integers: ``round(kernel / step)``, saturated.
+
+        Args:
+            kernel: (..., c).
+            step: value of one step, (c,).
+
+        Returns:
+            Integers in floats, of the same shape.
+        """
         return exact.round_through(kernel / step, -self.qmax, self.qmax)
 
     def follow(self, kernel: Tensor, area: int) -> None:
-        """Moving mode: the largest magnitude of each channel of a kernel (..., c) still fits."""
+        """Moving mode: the largest magnitude of each channel still fits.
+
+        Args:
+            kernel: (..., c).
+            area: elements that an average pooling behind the layer adds up, else 1.
+        """
         largest = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1)))
         wished = ops.stop_gradient(largest) / float(self.qmax * area)
         present = ops.convert_to_tensor(self.raw_gain)  # JAX traces no variables

@@ -29,16 +29,21 @@ FLOAT32_GAIN_BITS = 5
 class WeightedLayer(HardwareLayer):
     """Mixin for layers with a kernel.
 
-    weight_quantizer: a WeightQuantizer (or its config); explicit_padding: ((top, bottom),
-    (left, right)) in place of the stock padding; has_pad_value: the layer has a weight
-    ``pad_value`` (c_in,), values, not zero, that stand around the input (they come from an input
-    offset folded into the layer). batchnorm: a LiveBatchNorm (or its config) between product and
-    bias, None if it is folded for good. carrier: ``"float32"`` or ``"float64"``, the type that
-    carries the integer accumulator; :meth:`fit_weights` chooses it.
-
     In float32 every partial sum stays below 2**24 by construction: the bias takes at most 2**22,
     and should training bring ``sum |w| max |x|`` of a channel above the rest, its weight step is
     doubled until it fits. In float64 sums stay below 2**53 for any kernel that fits in memory.
+
+    Args:
+        *args: those of the stock layer.
+        weight_quantizer: a WeightQuantizer (or its config); None: one of 8 bits.
+        explicit_padding: ((top, bottom), (left, right)) in place of the stock padding.
+        has_pad_value: the layer has a weight ``pad_value`` (c_in,), values, not zero, that stand
+            around the input (they come from an input offset folded into the layer).
+        batchnorm: a LiveBatchNorm (or its config) between product and bias, None if it is folded
+            for good.
+        carrier: ``"float32"`` or ``"float64"``, the type that carries the integer accumulator;
+            :meth:`fit_weights` chooses it.
+        **kwargs: those of HardwareLayer and of the stock layer.
     """
 
     def __init__(
@@ -65,19 +70,47 @@ class WeightedLayer(HardwareLayer):
     # -- what the subclasses say: the layout of the kernel ---
 
     def channel_last(self, kernel: Tensor) -> Tensor:
-        """The kernel with all output channels on its last axis."""
+        """Put all output channels of a kernel on its last axis.
+
+        Args:
+            kernel: as the stock layer has it.
+
+        Returns:
+            The kernel, (..., c).
+        """
         return kernel
 
     def kernel_shaped(self, flat: Tensor) -> Tensor:
-        """Inverse of :meth:`channel_last`."""
+        """Inverse of :meth:`channel_last`.
+
+        Args:
+            flat: a kernel (..., c).
+
+        Returns:
+            The kernel as the stock layer has it.
+        """
         return flat
 
     def core_kernel(self, kernel: Tensor) -> Tensor:
-        """The kernel as the core's kind of :class:`LayerSpec` takes it."""
+        """Arrange a kernel as the core's kind of :class:`LayerSpec` takes it.
+
+        Args:
+            kernel: as the stock layer has it.
+
+        Returns:
+            The arranged kernel.
+        """
         return kernel
 
     def along_input(self, ratio: np.ndarray) -> np.ndarray:
-        """An array per input channel in a shape that divides the kernel."""
+        """Arrange an array per input channel so that it divides the kernel.
+
+        Args:
+            ratio: broadcastable to the unbatched input.
+
+        Returns:
+            The array, broadcastable to the kernel.
+        """
         return ratio.reshape(-1, 1)
 
     def input_weights(self) -> np.ndarray | None:
@@ -90,7 +123,14 @@ class WeightedLayer(HardwareLayer):
         return self.by_input(shares.max(axis=0))
 
     def by_input(self, weights: np.ndarray) -> np.ndarray:
-        """(c_in,) the largest entry of each input channel; weights: (c_in of a group, c_out)."""
+        """Find the largest entry of each input channel.
+
+        Args:
+            weights: (c_in of a group, c_out).
+
+        Returns:
+            (c_in,).
+        """
         return np.asarray(weights.max(axis=1))
 
     # -- state ---
@@ -180,7 +220,8 @@ class WeightedLayer(HardwareLayer):
     def divide_input(self, ratio: np.ndarray) -> None:
         """Divide the kernel along its input channels, as the input was multiplied by ``ratio``.
 
-        ratio: broadcastable to the unbatched input.
+        Args:
+            ratio: broadcastable to the unbatched input.
         """
         kernel = ops.convert_to_numpy(self.kernel)
         self.kernel.assign((kernel / self.along_input(ratio)).astype(np.float32))

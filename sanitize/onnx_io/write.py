@@ -47,7 +47,7 @@ def write_onnx(
         A model that onnx.checker accepts.
 
     Raises:
-        OnnxError: naming the node, for a layer that ONNX has no operators for.
+        sanitize.onnx_io.OnnxError: naming the node, for a layer that ONNX has no operators for.
         ValueError: for another layout.
     """
     for layout in (input_layout, output_layout or input_layout):
