@@ -15,11 +15,22 @@ Shape = tuple[int | None, ...]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
+def span(kernel: int, dilation: int = 1) -> int:
+    """How far a dilated kernel reaches along an axis."""
+    return (kernel - 1) * dilation + 1
+
+
 def same_pads(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """Pads (before, after) of 'same' for an axis of ``size``: the odd one goes after."""
-    span = (kernel - 1) * dilation + 1
-    total = max((-(-size // stride) - 1) * stride + span - size, 0)
+    total = max((-(-size // stride) - 1) * stride + span(kernel, dilation) - size, 0)
     return total // 2, total - total // 2
+
+
+def window_places(
+    size: int, pads: tuple[int, int], kernel: int, stride: int, dilation: int = 1
+) -> int:
+    """How often a window finds place along an axis of ``size``; below 1 where it does not fit."""
+    return (size + sum(pads) - span(kernel, dilation)) // stride + 1
 
 
 def window_pads(
@@ -52,21 +63,21 @@ def window_output(
     dilation: Sequence[int] = (1, 1),
 ) -> tuple[int | None, int | None]:
     """Spatial output size of a sliding window; ValueError when no window fits."""
+    known = [1 if length is None else length for length in size]
+    pads = window_pads(padding, known, kernel, strides, dilation)
+    assert pads is not None
     result: list[int | None] = []
-    for axis in (0, 1):
-        length = size[axis]
+    for axis, length in enumerate(size):
         if length is None:
             result.append(None)
             continue
-        if padding == "same":
-            result.append(-(-length // strides[axis]))
-            continue
-        pads = (0, 0) if padding == "valid" else padding[axis]
-        span = (kernel[axis] - 1) * dilation[axis] + 1
-        room = length + int(pads[0]) + int(pads[1]) - span
-        if room < 0:
-            raise ValueError(f"a window of {span} does not fit into {length} plus pads {pads}")
-        result.append(room // strides[axis] + 1)
+        count = window_places(length, pads[axis], kernel[axis], strides[axis], dilation[axis])
+        if count < 1:
+            raise ValueError(
+                f"a window of {span(kernel[axis], dilation[axis])} does not fit into {length} plus "
+                f"pads {pads[axis]}"
+            )
+        result.append(count)
     return result[0], result[1]
 
 
@@ -93,11 +104,11 @@ def transpose_output(
     """Output length of one axis of a transposed convolution."""
     if size is None:
         return None
-    span = (kernel - 1) * dilation + 1
+    reach = span(kernel, dilation)
     if output_padding is None:
-        return size * stride if padding == "same" else size * stride + max(span - stride, 0)
-    pad = span // 2 if padding == "same" else 0
-    return (size - 1) * stride + span - 2 * pad + output_padding
+        return size * stride if padding == "same" else size * stride + max(reach - stride, 0)
+    pad = reach // 2 if padding == "same" else 0
+    return (size - 1) * stride + reach - 2 * pad + output_padding
 
 
 def transpose_pads(
@@ -108,13 +119,13 @@ def transpose_pads(
     A transposed convolution is a convolution of stride 1 over the input with ``stride`` - 1 zeros
     between its values and these pads around it. A negative pad cuts.
     """
-    span = (kernel - 1) * dilation + 1
+    reach = span(kernel, dilation)
     # Sizes drop out of the difference, so any will do.
-    full = (4 - 1) * stride + span
+    full = (4 - 1) * stride + reach
     target = transpose_output(4, kernel, stride, padding, output_padding, dilation)
     assert target is not None
     cut = max(full - target, 0) // 2 if padding == "same" else 0
-    return span - 1 - cut, span - 1 + target - full + cut
+    return reach - 1 - cut, reach - 1 + target - full + cut
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:

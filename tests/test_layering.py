@@ -23,6 +23,10 @@ BESIDE_THE_RUNTIME = (
 """Modules outside the runtime that it uses: they need nothing, and use what is installed."""
 
 
+GEOMETRY = "sanitize.shapes"
+"""Windows, pads and sizes, for float and for integer layers."""
+
+
 def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
@@ -69,7 +73,7 @@ def own_imports(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", modules("quantkeras/numerics"), ids=lambda p: p.name)
 def test_numerics_stands_on_numpy_alone(path: Path) -> None:
     assert third_party(path) <= {"numpy"}
-    allowed = ("quantkeras.numerics", "quantkeras.errors")
+    allowed = ("quantkeras.numerics", "quantkeras.errors", GEOMETRY)
     assert [n for n in own_imports(path) if not within(n, allowed)] == []
 
 
@@ -79,6 +83,15 @@ def test_the_runtime_stands_on_numerics(path: Path) -> None:
     allowed = ("quantkeras.numerics", "quantkeras.runtime", "quantkeras.errors")
     allowed += BESIDE_THE_RUNTIME
     assert [n for n in own_imports(path) if not within(n, allowed)] == []
+
+
+@pytest.mark.parametrize("module", ["sanitize", GEOMETRY])
+def test_geometry_needs_nothing(module: str) -> None:
+    code = (
+        f"import sys; known = set(sys.modules); import {module}; print(*set(sys.modules) - known)"
+    )
+    found = {name.split(".")[0] for name in run_python(code).split()}
+    assert found <= {"sanitize", *sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("module", BESIDE_THE_RUNTIME)
@@ -125,7 +138,7 @@ from importlib.abc import MetaPathFinder
 
 class OnlyNumPy(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] not in {*sys.stdlib_module_names, "numpy", "quantkeras"}:
+        if name.split(".")[0] not in {*sys.stdlib_module_names, "numpy", "quantkeras", "sanitize"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, OnlyNumPy())

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from sanitize.keras_io.depthwise_transpose import DepthwiseConv2DTranspose
-from sanitize.shapes import transpose_output
+from sanitize.shapes import transpose_pads
 
 from ..numerics.layer import LayerSpec
 from ..numerics.windows import Window
@@ -101,18 +101,10 @@ class _Transposed(WeightedLayer):
         """The window over the widened input."""
         size, strides, dilation = self.kernel_size, self.strides, self.dilation_rate
         extra = self.output_padding or (None, None)
-        pads = []
-        for axis in (0, 1):
-            length = self._input_shapes[0][axis]
-            output = transpose_output(
-                length, size[axis], strides[axis], self.padding, extra[axis], dilation[axis]
-            )
-            span = (size[axis] - 1) * dilation[axis]
-            assert output is not None
-            widened = (length - 1) * strides[axis] + 1
-            cut = max(widened + span - output, 0) // 2 if self.padding == "same" else 0
-            pads.append((span - cut, output + cut - widened))
-        return Window(size, (1, 1), (pads[0], pads[1]), dilation, input_dilation=strides)
+        rows, columns = (
+            transpose_pads(size[a], strides[a], self.padding, extra[a], dilation[a]) for a in (0, 1)
+        )
+        return Window(size, (1, 1), (rows, columns), dilation, input_dilation=strides)
 
     def core_kernel(self, kernel: Tensor) -> Tensor:
         return ops.flip(kernel, axis=(0, 1))

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import QuantizationError
+from sanitize.shapes import Pads as Pads
+from sanitize.shapes import span, window_pads, window_places
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+from ..errors import QuantizationError
 
 NO_PADS: Pads = ((0, 0), (0, 0))
 
@@ -79,31 +80,28 @@ class Window:
 
     def extent(self, axis: int) -> int:
         """Input rows (axis 0) or columns (axis 1) that the dilated window spans."""
-        return (self.size[axis] - 1) * self.dilation[axis] + 1
+        return span(self.size[axis], self.dilation[axis])
 
     def pads(self, height_width: Sequence[int]) -> Pads:
         """Explicit padding ``((top, bottom), (left, right))`` for an input of that size."""
-        if self.padding == "valid":
-            return (0, 0), (0, 0)
-        if self.padding == "same":
-            return self._same(0, height_width[0]), self._same(1, height_width[1])
-        assert not isinstance(self.padding, str)
-        return self.padding
-
-    def _same(self, axis: int, length: int) -> tuple[int, int]:
-        stride = self.strides[axis]
-        output = -(-length // stride)
-        total = max((output - 1) * stride + self.extent(axis) - length, 0)
-        return total // 2, total - total // 2
+        pads = window_pads(self.padding, height_width, self.size, self.strides, self.dilation)
+        assert pads is not None
+        return pads
 
     def output_size(self, height_width: Sequence[int]) -> tuple[int, int]:
         """Height and width of the output for an input of that size."""
         pads = self.pads(height_width)
         height, width = (
-            (self.widened(a, height_width[a]) + sum(pads[a]) - self.extent(a)) // self.strides[a]
+            window_places(
+                self.widened(a, height_width[a]),
+                pads[a],
+                self.size[a],
+                self.strides[a],
+                self.dilation[a],
+            )
             for a in (0, 1)
         )
-        return height + 1, width + 1
+        return height, width
 
     def widened(self, axis: int, length: int) -> int:
         """Rows (axis 0) or columns (axis 1) of an input with the zeros between its pixels."""
