@@ -19,7 +19,7 @@ from sanitize.keras_io.keras_graph import is_graph_model
 from sanitize.keras_io.names import layer_name
 from sanitize.log import Log, layer_of
 
-from .layers import Dequantizer, InputQuantizer
+from .layers import Dequantizer, InputQuantizer, layers_of
 from .onnx_operator import type_name
 from .params import QuantizationParams
 from .plan import FloatCause, Plan
@@ -158,16 +158,14 @@ def layer_types(model: Any) -> Iterator[tuple[str, str]]:
 
 def attach(model: Any, provenance: Provenance) -> None:
     """Keep it in a quantized model: with its first Dequantizer."""
-    found = next((layer for layer in model.layers if isinstance(layer, Dequantizer)), None)
-    if found is not None:
-        found.set_provenance(provenance.to_config())
+    for layer in _dequantizers(model)[:1]:
+        layer.set_provenance(provenance.to_config())
 
 
 def add_hint(model: Any, hint: str) -> None:
     """Tell who begins to train a quantized model; files do not keep it."""
-    found = next((layer for layer in model.layers if isinstance(layer, Dequantizer)), None)
-    if found is not None:
-        found.hints = (*found.hints, hint)
+    for layer in _dequantizers(model)[:1]:
+        layer.hints = (*layer.hints, hint)
 
 
 def params_of(model: Any) -> QuantizationParams | None:
@@ -184,12 +182,18 @@ def params_of(model: Any) -> QuantizationParams | None:
 
 
 def provenance_of(model: Any) -> Provenance:
-    """That of a quantized model; where none was kept, each layer stands for itself."""
-    dequantizers = [layer for layer in model.layers if isinstance(layer, Dequantizer)]
+    """That of a quantized model, also of one inside another model; where none was kept, each layer
+    stands for itself.
+    """
+    dequantizers = _dequantizers(model)
     for layer in dequantizers:
         if layer.provenance:
             return Provenance.from_config(layer.provenance)
-    own = [x for x in model.layers if not isinstance(x, Dequantizer | InputQuantizer)]
+    own = [x for x in layers_of(model) if not isinstance(x, Dequantizer | InputQuantizer)]
     floats = {name: reason for layer in dequantizers for name, reason in layer.reasons.items()}
     layers = {layer.name: type_name(layer) for layer in own}
     return Provenance(layers, {name: (name,) for name in layers}, floats)
+
+
+def _dequantizers(model: Any) -> list[Dequantizer]:
+    return [layer for layer in layers_of(model) if isinstance(layer, Dequantizer)]

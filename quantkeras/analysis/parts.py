@@ -77,7 +77,8 @@ def _part(node: Node, before: list[Part], accumulator: int | None) -> Part:
             ACCUMULATOR if found is None else str(found.numpy()),
             accumulator,
         )
-    name = node.source[0] if node.source else node.name
+    # Layers of models inside the model have the names of these in front.
+    name = (node.source or (node.name,))[0].rpartition("/")[2]
     dequantizer = layer_of(node, Dequantizer)
     if dequantizer is not None:
         return Part(dequantizer.name, "boundary", "dequantizer", output=FLOAT)

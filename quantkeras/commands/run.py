@@ -83,7 +83,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     from ..api import load_model
     from ..calibration.ports import input_names
     from ..conversion.program_inputs import inputs_of
-    from ..layers import InputQuantizer
+    from ..layers import is_quantized
     from ..qmodel import QuantizedGraph
     from ..qmodel.running import run_batch
 
@@ -91,8 +91,7 @@ def open_runner(path: Path) -> tuple[Sequence[InputSpec], Sequence[str], Runner]
     tensors = keras.tree.flatten(model.inputs)
     names = input_names(model)
 
-    quantized = any(isinstance(layer, InputQuantizer) for layer in model.layers)
-    entries = inputs_of(QuantizedGraph.of(model)) if quantized else []
+    entries = inputs_of(QuantizedGraph.of(model)) if is_quantized(model) else []
     told: set[str] = set()
 
     def run_model(batch: Batch) -> list[Array]:

@@ -34,10 +34,10 @@ def execute(args: argparse.Namespace) -> int:
     from sanitize import read_keras
 
     from ..api import load_model
-    from ..layers import HardwareLayer
+    from ..layers import is_quantized
 
     model = load_model(args.model)
-    if any(isinstance(layer, HardwareLayer) for layer in model.layers):
+    if is_quantized(model):
         rows = [_row(node) for node in read_keras(model)]
         print_table(f"{model.name}: quantized model", HEADER, rows, left=4)
     else:

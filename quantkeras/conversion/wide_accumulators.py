@@ -7,7 +7,7 @@ import warnings
 import keras
 
 from ..errors import AccumulatorWarning
-from ..layers import WeightedLayer
+from ..layers import WeightedLayer, hardware_layers_of
 from ..provenance import params_of
 from ..runtime import Program
 from ..runtime.costs import program_costs
@@ -25,7 +25,8 @@ def warn_of_wide_accumulators(model: keras.Model, program: Program, stacklevel: 
     params = params_of(model)
     if params is None:
         return
-    wide = [x for x in model.layers if isinstance(x, WeightedLayer) and x.carrier == "float64"]
+    layers = hardware_layers_of(model)
+    wide = [x for x in layers if isinstance(x, WeightedLayer) and x.carrier == "float64"]
     if params.buffer_bits > ALWAYS_FIT and not wide:
         return
     costs = program_costs(program).layers

@@ -172,9 +172,9 @@ def _is_float(model: Any) -> bool:
     """Whether a model is a Keras model without quantized layers."""
     if isinstance(model, Program) or not hasattr(model, "layers"):
         return False
-    from ..layers import HardwareLayer
+    from ..layers import is_quantized
 
-    return not any(isinstance(layer, HardwareLayer) for layer in model.layers)
+    return not is_quantized(model)
 
 
 def _exported(

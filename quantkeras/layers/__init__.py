@@ -6,7 +6,9 @@ from .inventory import (
     check_quantized,
     choose_carriers,
     forget_compiled,
+    hardware_layers_of,
     is_quantized,
+    layers_of,
     quantizers_of,
 )
 from .live_batchnorm import LiveBatchNorm
@@ -81,7 +83,9 @@ __all__ = [
     "check_quantized",
     "choose_carriers",
     "forget_compiled",
+    "hardware_layers_of",
     "is_quantized",
+    "layers_of",
     "format_of",
     "program_input",
     "resized",

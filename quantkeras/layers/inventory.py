@@ -35,6 +35,37 @@ def choose_carriers(layers: Iterable[Any]) -> None:
             layer.choose_carriers(can_move)
 
 
+def layers_of(model: keras.Model) -> list[Any]:
+    """The layers of a model, those of models inside it in their place.
+
+    Args:
+        model: any model.
+
+    Returns:
+        Its layers, without the models inside.
+    """
+    found: list[Any] = []
+    for layer in model.layers:
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
+
+
+def hardware_layers_of(model: keras.Model) -> list[HardwareLayer]:
+    """The hardware layers of a model, those of models inside it in their place.
+
+    Args:
+        model: a quantized model.
+
+    Returns:
+        Each of them once for each place where its model stands.
+
+    Raises:
+        QuantizationError: it has no quantized layers.
+    """
+    check_quantized(model)
+    return [layer for layer in layers_of(model) if isinstance(layer, HardwareLayer)]
+
+
 def is_quantized(model: keras.Model) -> bool:
     """Whether a model has quantized layers, itself or in the models in it.
 
@@ -44,12 +75,7 @@ def is_quantized(model: keras.Model) -> bool:
     Returns:
         True if it has.
     """
-    return any(
-        is_quantized(layer)
-        if isinstance(layer, keras.Model)
-        else isinstance(layer, HardwareLayer | InputQuantizer)
-        for layer in model.layers
-    )
+    return any(isinstance(x, HardwareLayer | InputQuantizer) for x in layers_of(model))
 
 
 def check_quantized(model: Any, verb: str = "") -> None:

@@ -11,12 +11,18 @@ from keras import ops
 from numpy.typing import NDArray
 
 from ..errors import QuantizationError
-from ..layers import LiveBatchNorm, WeightedLayer, choose_carriers, forget_compiled
+from ..layers import (
+    LiveBatchNorm,
+    WeightedLayer,
+    choose_carriers,
+    forget_compiled,
+    hardware_layers_of,
+    layers_of,
+)
 from ..numerics.layer import LayerParams
 from ..progress import progress_bar
 from ..ptq.walk import BATCH, Step, Walk, core_values, quantized_params
 from ..qmodel import QuantizedGraph
-from .models import hardware_layers_of, layers_of
 
 
 def live_batchnorm(

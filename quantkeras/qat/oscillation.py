@@ -15,8 +15,7 @@ import keras
 from keras import ops
 
 from ..errors import QuantizationError
-from ..layers import WeightedLayer
-from .models import hardware_layers_of
+from ..layers import WeightedLayer, hardware_layers_of
 
 Tensor = Any
 

@@ -7,8 +7,14 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
-from ..layers import OutputQuantizer, WeightedLayer, choose_carriers, forget_compiled
-from .models import hardware_layers_of, layers_of
+from ..layers import (
+    OutputQuantizer,
+    WeightedLayer,
+    choose_carriers,
+    forget_compiled,
+    hardware_layers_of,
+    layers_of,
+)
 
 
 class ProgressiveBits(keras.callbacks.Callback):

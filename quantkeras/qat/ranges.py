@@ -11,11 +11,11 @@ from ..layers import (
     check_quantized,
     choose_carriers,
     forget_compiled,
+    layers_of,
     quantizers_of,
 )
 from ..layers.quantizers import keep_frozen
 from ..training_traits import UNTRAINED
-from .models import layers_of
 
 
 def set_ranges(model: keras.Model, mode: str) -> keras.Model:
