@@ -9,7 +9,9 @@ Adding a function is a record in ``_activations`` or ``_arithmetic``: readers, w
 the recogniser go by these.
 """
 
+from ._recognise import POINTS, recognised
 from ._record import Emitter, Function, Tried
+from ._specs import clip_spec, named_spec, power_spec, relu_spec
 from ._table import (
     FUNCTIONS,
     KERAS_FUNCTIONS,
@@ -18,7 +20,6 @@ from ._table import (
     apply_activation,
     is_monotonic,
     least_value,
-    named_spec,
     of_operator,
 )
 
@@ -26,13 +27,18 @@ __all__ = [
     "FUNCTIONS",
     "KERAS_FUNCTIONS",
     "ONNX_OPERATORS",
+    "POINTS",
     "TENSORFLOW_FUNCTIONS",
     "Emitter",
     "Function",
     "Tried",
     "apply_activation",
+    "clip_spec",
     "is_monotonic",
     "least_value",
     "named_spec",
     "of_operator",
+    "power_spec",
+    "recognised",
+    "relu_spec",
 ]

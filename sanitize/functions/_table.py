@@ -34,12 +34,6 @@ TENSORFLOW_FUNCTIONS: Mapping[str, Function] = {
 ONNX_OPERATORS = frozenset(name for function in FUNCTIONS.values() for name in function.operators)
 
 
-def named_spec(function: str, **parameters: Any) -> dict[str, Any]:
-    """The attributes and kind of a node; parameters that are not given have Keras' defaults."""
-    usual = FUNCTIONS[function].parameters
-    return {"kind": "activation", "function": function, **usual, **parameters}
-
-
 def of_operator(op: str, get: Callable[[str, Any], Any]) -> dict[str, Any] | None:
     """Function and parameters that an ONNX operator of one input is; None where it is none.
 

@@ -13,7 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..functions import FUNCTIONS, KERAS_FUNCTIONS, named_spec
+from ..functions import (
+    FUNCTIONS,
+    KERAS_FUNCTIONS,
+    clip_spec,
+    named_spec,
+    power_spec,
+    relu_spec,
+)
 from .opaque import OperationLayer
 from .probe import probe_elementwise, probe_softmax
 from .user import probed_spec, registered_spec
@@ -40,36 +47,6 @@ def spec_of_object(function: str, owner: Any) -> Spec | None:
         for name, value in found.items()
     }
     return named_spec(function, **numbers)
-
-
-def relu_spec(max_value: Any, negative_slope: Any = 0.0, threshold: Any = 0.0) -> Spec:
-    """The spec of Keras' ReLU with these parameters."""
-    ceiling = None if max_value is None else float(max_value)
-    slope, start = float(negative_slope), float(threshold)
-    if slope == 0.0 and start == 0.0:
-        return {"kind": "relu"} if ceiling is None else {"kind": "relu", "max_value": ceiling}
-    if start == 0.0 and ceiling is None:
-        return named_spec("leaky_relu", negative_slope=slope)
-    return named_spec("general_relu", max_value=ceiling, negative_slope=slope, threshold=start)
-
-
-def clip_spec(low: float | None, high: float | None) -> Spec:
-    """The spec of clip(x, low, high); None is an open end."""
-    if low == 0.0 and (high is None or high > 0.0):
-        return relu_spec(high)
-    if (low, high) == (-1.0, 1.0):
-        return named_spec("hard_tanh")
-    return named_spec("clip", low=low, high=high)
-
-
-def power_spec(exponent: float) -> Spec:
-    """The spec of x ** exponent."""
-    known = {-1.0: "reciprocal", -0.5: "rsqrt", 0.5: "sqrt", 2.0: "square"}
-    if exponent == 1.0:
-        return {"kind": "identity"}
-    if exponent in known:
-        return named_spec(known[exponent])
-    return named_spec("power", exponent=exponent)
 
 
 def limit_spec(kind: str, limit: float) -> Spec:

@@ -7,75 +7,20 @@ with nothing may still be a function of each number alone, which is tabled as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..functions import FUNCTIONS, apply_activation
+from ..functions import Tried, recognised
 from ..shapes import Shape
 from .trial import MAGNITUDES, grid, try_function, wide
 
 Array = NDArray[Any]
 
-#: Functions worth trying with their usual parameters, most frequent first.
-_NAMES = (
-    "sigmoid",
-    "tanh",
-    "silu",
-    "hard_sigmoid",
-    "hard_silu",
-    "hard_sigmoid_keras2",
-    "gelu",
-    "elu",
-    "selu",
-    "softplus",
-    "softsign",
-    "mish",
-    "absolute",
-    "square",
-    "exponential",
-    "log_sigmoid",
-    "squareplus",
-    "sparse_plus",
-    "sparse_sigmoid",
-    "tanh_shrink",
-    "erf",
-    "sin",
-    "cos",
-    "arctan",
-)
-
-#: Below this magnitude a function has to be finite to be taken for a known one.
-_OVERFLOW = 16.0
 #: Where the slope of an affine function is read off: a power of two, so that a scale is exact.
 _FAR = 1024.0
-
-
-def _candidates(x: Array, result: Array) -> Iterator[dict[str, Any]]:
-    """Specs that ``result`` of ``x`` may be; limits and slopes are read off the result."""
-    yield {"kind": "identity"}
-    yield {"kind": "relu"}
-    low, high = float(result.flat[np.argmin(x)]), float(result.flat[np.argmax(x)])
-    if low == 0.0 and high > 0.0:
-        yield {"kind": "relu", "max_value": high}
-    for name in _NAMES:
-        yield {"kind": "activation", "function": name, **FUNCTIONS[name].parameters}
-    yield {"kind": "activation", "function": "gelu", "approximate": True}
-    if low < high:
-        yield {"kind": "activation", "function": "clip", "low": low, "high": high}
-    # A slope comes out with float noise: the shortest decimal of it is what was written.
-    slope = float(f"{low / float(x.min()):.6g}")
-    yield {"kind": "activation", "function": "leaky_relu", "negative_slope": slope}
-
-
-def _value(spec: Mapping[str, Any], x: Array) -> Array:
-    if spec["kind"] == "identity":
-        return x
-    if spec["kind"] == "relu":
-        return np.clip(x, 0.0, spec.get("max_value"))
-    return apply_activation(spec, {}, x)
 
 
 def probe_elementwise(
@@ -86,17 +31,7 @@ def probe_elementwise(
     result = try_function(function, x)
     if result is None or result.shape != x.shape:
         return None
-    # What overflows far out, as log(1 + exp(x)) does, says nothing there.
-    finite = np.isfinite(result)
-    if not finite[np.abs(x) < _OVERFLOW].all():
-        return None
-    x, result = x[finite], result[finite]
-    for spec in _candidates(x, result):
-        with np.errstate(over="ignore"):
-            value = _value(spec, x)
-        if np.allclose(result, value, rtol=1e-5, atol=1e-6):
-            return spec
-    return None
+    return recognised(x, result, Tried.ALONE)
 
 
 def probe_softmax(function: Callable[..., Any], shape: Shape) -> dict[str, Any] | None:

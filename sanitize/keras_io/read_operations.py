@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..functions import named_spec
+from ..functions import named_spec, relu_spec
 from .call import Array, Call, Entry, Slot, operands_of
 from .emit import (
     affine_weights,
@@ -20,7 +20,7 @@ from .emit import (
     emit_spec,
     inner_axis,
 )
-from .functions import OPERATION_NAMES, limit_spec, operation_spec, relu_spec
+from .functions import OPERATION_NAMES, limit_spec, operation_spec
 from .read_indexing import INDEXING
 from .read_movements import MOVEMENTS
 from .read_sums import SUMS

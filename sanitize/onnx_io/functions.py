@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..functions import apply_activation
+from ..functions import POINTS, Tried, apply_activation, recognised
 from .operators_elementwise import spec_of
 from .view import OnnxGraph, OnnxNode
 
@@ -55,26 +55,6 @@ _UNARY: Mapping[str, Callable[[Array], Array]] = {
     "Neg": np.negative,
     "Identity": lambda x: x,
 }
-_NAMED: tuple[dict[str, Any], ...] = (
-    {"function": "silu"},
-    {"function": "hard_silu"},
-    {"function": "hard_sigmoid"},
-    {"function": "mish"},
-    {"function": "sigmoid"},
-    {"function": "tanh"},
-    {"function": "softplus"},
-    {"function": "softsign"},
-    {"function": "log_sigmoid"},
-    {"function": "hard_tanh"},
-    {"function": "tanh_shrink"},
-    {"function": "gelu", "approximate": False},
-    {"function": "gelu", "approximate": True},
-)
-#: Large numbers tell a ceiling of 20 from none; there a spelling may overflow.
-_LARGE = np.array([15.0, 50.0, 300.0, 1e4, 1e6])
-_PROBES = np.concatenate(
-    [-_LARGE, np.linspace(-9.0, 9.0, 121), [-3.0, -1.0, 0.0, 1.0, 3.0, 6.0], _LARGE]
-)
 
 
 @dataclass(frozen=True)
@@ -165,7 +145,7 @@ def _recognized(
     }
     plain = all(array.size == 1 for array in constants.values())
     rank = max((array.ndim for array in constants.values()), default=0)
-    probes = _PROBES.reshape(-1, *(1,) * rank)
+    probes = POINTS.reshape(-1, *(1,) * rank)
     with np.errstate(all="ignore"):
         # The numbers reach the limits of float64 on the way.
         values: dict[str, Array] = {**constants, x: probes}
@@ -174,41 +154,17 @@ def _recognized(
     if (values[ordered[0].outputs[0]] == probes).all():
         return None  # It begins behind a node that does nothing, as x * 1.
     result = values[nodes[0].outputs[0]]
-    finite = np.isfinite(result)
-    if not finite[np.broadcast_to(np.abs(probes) < 100, result.shape)].all():
-        return None
     if plain:
-        usable = finite.reshape(-1)
-        return _known_function(ordered, x, _PROBES[usable], result.reshape(-1)[usable])
+        spec = recognised(POINTS, result.reshape(-1), Tried.WRITTEN_OUT)
+        return None if spec is None else Spelled(ordered, x, spec.pop("kind"), spec)
     # Slopes per channel: max(x, 0) + slope * min(x, 0).
-    if not {node.op_type for node in nodes} & {"Relu", "Max"} or not finite.all():
+    if not {node.op_type for node in nodes} & {"Relu", "Max"} or not np.isfinite(result).all():
         return None
-    slope = result[int(np.argmin(probes))] / probes.min()
-    if _close(result, np.maximum(probes, 0) + slope * np.minimum(probes, 0)):
+    slope = result[0] / POINTS[0]
+    wanted = np.maximum(probes, 0) + slope * np.minimum(probes, 0)
+    if np.allclose(result, wanted, rtol=1e-5, atol=2e-6):
         return Spelled(ordered, x, "activation", {"function": "prelu"}, slope.astype(np.float32))
     return None
-
-
-def _known_function(
-    nodes: tuple[OnnxNode, ...], x: str, points: Array, result: Array
-) -> Spelled | None:
-    """What maps ``points`` to ``result``, among the functions that the graph has a name for."""
-    top = float(result.max())
-    if top > 0 and _close(result, np.clip(points, 0, top)):
-        return Spelled(nodes, x, "relu", {} if top == points.max() else {"max_value": top})
-    for attrs in _NAMED:
-        if _close(result, apply_activation(attrs, {}, points)):
-            return Spelled(nodes, x, "activation", attrs)
-    slope = float(result[np.argmin(points)] / points.min())
-    if _close(result, np.where(points > 0, points, slope * points)):
-        attrs = {"function": "leaky_relu", "negative_slope": slope}
-        return Spelled(nodes, x, "activation", attrs)
-    return None
-
-
-def _close(found: Array, wanted: Array) -> bool:
-    # Constants such as 0.044715 or 1/6 are written with seven digits at best.
-    return bool(np.allclose(found, wanted, rtol=1e-5, atol=2e-6))
 
 
 def _run(node: OnnxNode, values: Mapping[str, Array]) -> Array:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx.helper
 from numpy.typing import NDArray
 
-from ..functions import ONNX_OPERATORS, of_operator
+from ..functions import ONNX_OPERATORS, clip_spec, of_operator, power_spec, relu_spec
 from .layout import Tensor
 from .state import NotUnderstood, Reading, needs_float
 from .view import OnnxNode
@@ -45,6 +45,12 @@ def function(r: Reading, node: OnnxNode) -> Tensor:
     raise NotUnderstood("its parameters make a function that the graph has no name for")
 
 
+def emit_spec(r: Reading, tensor: Tensor, spec: Mapping[str, Any]) -> Tensor:
+    """The function of that spec of a value."""
+    attrs = {key: value for key, value in spec.items() if key != "kind"}
+    return r.same(tensor, r.emit(spec["kind"], [tensor.value], attrs))
+
+
 def affine(r: Reading, tensor: Tensor, scale: Any, offset: Any, suffix: str = "") -> Tensor:
     """scale and offset are in our layout already."""
     weights = {"scale": scale, "offset": offset}
@@ -67,11 +73,7 @@ def clipped(r: Reading, tensor: Tensor, low: float | None, high: float | None) -
             return tensor
         if high > 0:
             return r.same(tensor, r.emit("relu", before.inputs, {"max_value": high}))
-    if low == 0.0 and (high is None or high > 0):
-        ceiling = {} if high is None else {"max_value": high}
-        return r.same(tensor, r.emit("relu", [tensor.value], ceiling))
-    attrs: dict[str, Any] = {"function": "clip", "low": low, "high": high}
-    return r.same(tensor, r.emit("activation", [tensor.value], attrs))
+    return emit_spec(r, tensor, clip_spec(low, high))
 
 
 def clip(r: Reading, node: OnnxNode) -> Tensor:
@@ -91,11 +93,8 @@ def prelu(r: Reading, node: OnnxNode) -> Tensor:
 
 def sloped(r: Reading, tensor: Tensor, slope: Array) -> Tensor:
     """max(x, 0) + slope * min(x, 0) with the slope in our layout."""
-    if not slope.any():
-        return r.same(tensor, r.emit("relu", [tensor.value]))
     if np.ptp(slope) == 0:
-        attrs = {"function": "leaky_relu", "negative_slope": float(slope.flat[0])}
-        return r.same(tensor, r.emit("activation", [tensor.value], attrs))
+        return emit_spec(r, tensor, relu_spec(None, float(slope.flat[0])))
     alpha = slope.reshape((1,) * (len(tensor.shape) - slope.ndim) + slope.shape)
     attrs = {"function": "prelu"}
     return r.same(tensor, r.emit("activation", [tensor.value], attrs, {"alpha": alpha}))
@@ -138,13 +137,7 @@ def power(r: Reading, node: OnnxNode) -> Tensor:
         raise NotUnderstood("its exponents differ")
     exponent = float(exponents.flat[0])
     r.fitted(tensor, exponents)
-    named = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal", -0.5: "rsqrt"}
-    if exponent == 1.0:
-        return tensor
-    attrs: dict[str, Any] = {"function": "power", "exponent": exponent}
-    if exponent in named:
-        attrs = {"function": named[exponent]}
-    return r.same(tensor, r.emit("activation", [tensor.value], attrs))
+    return tensor if exponent == 1.0 else emit_spec(r, tensor, power_spec(exponent))
 
 
 def passing(r: Reading, node: OnnxNode) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..functions import apply_activation
+from ..functions import POINTS, Tried, recognised
 from ..graph import Graph, Node
 from ..kinds import Trait
 from ..match import Match, Rewrite
@@ -21,33 +21,6 @@ Spec = Mapping[str, Any]
 
 #: More operations than this are not searched for one function.
 _MOST = 16
-#: Numbers on which functions are compared: dense around zero, where they bend, and far out.
-_GRID = np.unique(
-    np.concatenate(
-        [
-            np.linspace(-20.0, 20.0, 641),
-            *(sign * np.geomspace(20.0, 300.0, 40) for sign in (-1.0, 1.0)),
-        ]
-    )
-)
-_NEAR = np.abs(_GRID) <= 20.0
-
-#: Functions without parameters worth trying.
-_PLAIN = (
-    "silu",
-    "hard_silu",
-    "hard_sigmoid",
-    "hard_sigmoid_keras2",
-    "sigmoid",
-    "tanh",
-    "mish",
-    "softplus",
-    "softsign",
-    "log_sigmoid",
-    "selu",
-    "exponential",
-    "absolute",
-)
 
 
 @dataclass(frozen=True)
@@ -65,8 +38,8 @@ class FunctionFromArithmetic:
     Known: relu (with a ceiling), leaky_relu, clip, hard_sigmoid = relu6(x + 3) / 6, hard_silu = x *
     hard_sigmoid(x), silu = x * sigmoid(x), mish = x * tanh(softplus(x)), gelu = x/2 * (1 + erf(x /
     sqrt 2)) and its tanh form, elu, selu, softplus, softsign, absolute and affine maps, in whatever
-    way they are written. The operations are run on numbers from -300 to 300, and f is taken when
-    all results agree to five digits.
+    way they are written. The operations are run on numbers from 1e-3 to 1e6 of both signs, and f is
+    taken when all results agree to five digits.
     """
 
     name = "function from arithmetic"
@@ -138,63 +111,21 @@ def _search(graph: Graph, node: Node) -> _Found | None:
 
 def _known(root: str, inside: list[Node]) -> Spec | None:
     """The function that the operations compute from ``root``; None when it has no name here."""
-    values: dict[str, Array] = {root: _GRID[None]}
+    values: dict[str, Array] = {root: POINTS[None]}
     with np.errstate(all="ignore"):
         for node in reversed(inside):
             values[node.name] = run_node(node, [values[v] for v in node.inputs], np.float64)[0]
     result = values[inside[0].name][0]
-    finite = np.isfinite(result)
-    if not finite[_NEAR].all():
-        return None
-    joined = any(Trait.JOINS in node.traits for node in inside)
-    for spec in _candidates(result, joined):
-        wanted = _values(spec)
-        gap = np.abs(result - wanted)
-        if (gap <= 1e-6 + 1e-5 * np.abs(wanted))[finite].all():
-            return spec
+    found = recognised(POINTS, result, Tried.WRITTEN_OUT)
+    if found is None and any(Trait.JOINS in node.traits for node in inside):
+        return _affine(result)
+    return found
+
+
+def _affine(result: Array) -> Spec | None:
+    """The affine map from the points to ``result``, if it is one."""
+    zero, one = (float(result[np.argmin(np.abs(POINTS - place))]) for place in (0.0, 1.0))
+    slope = one - zero
+    if max(abs(slope), abs(zero)) < 1e6 and np.allclose(POINTS * slope + zero, result, 1e-5, 1e-6):
+        return {"kind": "affine", "scale": slope, "offset": zero}
     return None
-
-
-def _values(spec: Spec) -> Array:
-    if spec["kind"] == "identity":
-        return _GRID
-    if spec["kind"] == "affine":
-        return np.asarray(_GRID * spec["scale"] + spec["offset"])
-    if spec["kind"] == "relu":
-        return np.asarray(np.clip(_GRID, 0.0, spec.get("max_value")))
-    return apply_activation(spec, {}, _GRID)
-
-
-def _candidates(result: Array, joined: bool) -> Iterator[Spec]:
-    """Functions worth comparing with, their parameters read off ``result``."""
-
-    def at(x: float) -> float:
-        return float(result[int(np.argmin(np.abs(_GRID - x)))])
-
-    low, high, zero = float(result[0]), float(result[-1]), at(0.0)
-    yield {"kind": "identity"}
-    yield {"kind": "relu"}
-    if 0.0 < high < 300.0 and low == 0.0:
-        yield {"kind": "relu", "max_value": _short(high)}
-    slope = at(1.0) - zero
-    if joined and max(abs(slope), abs(zero)) < 1e6:
-        yield {"kind": "affine", "scale": _short(slope), "offset": _short(zero)}
-    if 0.0 < -at(-1.0) < 300.0:
-        yield {"kind": "activation", "function": "leaky_relu", "negative_slope": _short(-at(-1.0))}
-    if low < high and (high < 300.0 or low > -300.0):
-        limits = {
-            "low": _short(low) if low > -300.0 else None,
-            "high": _short(high) if high < 300.0 else None,
-        }
-        yield {"kind": "activation", "function": "clip", **limits}
-    for name in _PLAIN:
-        yield {"kind": "activation", "function": name}
-    for approximate in (False, True):
-        yield {"kind": "activation", "function": "gelu", "approximate": approximate}
-    if -300.0 < low < 0.0:
-        yield {"kind": "activation", "function": "elu", "alpha": _short(-low)}
-
-
-def _short(number: float) -> float:
-    """The number as float32 shows it, so that 0.1 stays 0.1."""
-    return float(str(np.float32(number)))

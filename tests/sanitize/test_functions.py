@@ -10,9 +10,18 @@ from onnx_harness import run
 from quantkeras.keras2.calls import OpCall, Tensor
 from quantkeras.keras2.ops import replacement
 from sanitize import evaluate, read_keras
-from sanitize.functions import FUNCTIONS, apply_activation, is_monotonic, least_value
+from sanitize.functions import (
+    FUNCTIONS,
+    POINTS,
+    Tried,
+    apply_activation,
+    is_monotonic,
+    least_value,
+    recognised,
+)
 from sanitize.graph import Graph, Node
 from sanitize.onnx_io import import_onnx, write_onnx
+from sanitize.semantics import run_node
 
 NAMES = sorted(FUNCTIONS.keys() - {"user"})
 #: Parameters where the usual ones make another kind of node, or Keras has no usual ones.
@@ -105,3 +114,37 @@ def test_keras_2_files_have_it_under_its_names(name, known):
     registered = keras.saving.get_registered_object(found.class_name)
     layer = (registered or getattr(keras.layers, found.class_name)).from_config(found.config)
     assert dict(last_node(layer).attrs) == attributes(name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if FUNCTIONS[name].tried])
+def test_recognised_by_its_values(name):
+    spec = {"kind": "activation", **attributes(name)}
+    values = apply_activation(spec, {}, POINTS)
+    assert recognised(POINTS, values, Tried.ALONE) == spec
+    written_out = FUNCTIONS[name].tried == Tried.WRITTEN_OUT
+    assert recognised(POINTS, values, Tried.WRITTEN_OUT) == (spec if written_out else None)
+
+
+@pytest.mark.parametrize("spec", [
+    {"kind": "identity"}, {"kind": "relu"}, {"kind": "relu", "max_value": 30.0},
+    {"kind": "activation", "function": "leaky_relu", "negative_slope": 1 / 3},
+    {"kind": "activation", "function": "elu", "alpha": 0.7},
+    {"kind": "activation", "function": "gelu", "approximate": True},
+    {"kind": "activation", "function": "clip", "low": -20.0, "high": 20.0},
+    {"kind": "activation", "function": "clip", "low": None, "high": 0.3},
+    {"kind": "activation", "function": "clip", "low": 0.3, "high": None},
+])  # fmt: skip
+def test_parameters_are_read_off_the_values(spec):
+    node = Node("y", spec["kind"], ("x",), {key: spec[key] for key in spec if key != "kind"})
+    (values,) = run_node(node, [POINTS], np.float64)
+    found = recognised(POINTS, values, Tried.WRITTEN_OUT)
+    assert found == {key: pytest.approx(value) for key, value in spec.items()}
+
+
+@pytest.mark.parametrize("near", [
+    lambda x: np.clip(x, -5e5, 5e5) * (1 + 1e-3 * (np.abs(x) > 1e5)),
+    lambda x: np.maximum(x, 0.0) + 1e-3 * np.maximum(x - 1e5, 0.0),
+    lambda x: x + np.where(np.abs(x) < 1e-2, 1e-3 * np.sign(x), 0.0),
+])  # fmt: skip
+def test_what_bends_far_out_or_near_zero_is_none(near):
+    assert recognised(POINTS, near(POINTS), Tried.ALONE) is None
