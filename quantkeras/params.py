@@ -417,9 +417,17 @@ class QuantizationParams:
 
 
 def chosen_params(given: Any, default: QuantizationParams | None = None) -> QuantizationParams:
-    """The settings that a verb was given; for None the default, or 8 bits everywhere.
+    """Look whether a verb was given settings.
 
-    Raises ParamsError for anything else, such as the samples in their place.
+    Args:
+        given: what it was given.
+        default: what None stands for; None: 8 bits everywhere.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ParamsError: for anything else, such as the samples in their place.
     """
     if given is None:
         return default or QuantizationParams()

@@ -25,30 +25,34 @@ pytest.importorskip("onnx")
 
 PACKAGES = (
     "quantkeras",
-    "quantkeras.runtime",
-    "quantkeras.numerics",
+    "quantkeras.analysis",
+    "quantkeras.calibration",
+    "quantkeras.conversion",
+    "quantkeras.export",
     "quantkeras.layers",
+    "quantkeras.numerics",
+    "quantkeras.onnx_quantization",
+    "quantkeras.ptq",
+    "quantkeras.qat",
+    "quantkeras.qmodel",
+    "quantkeras.runtime",
     "sanitize",
     "sanitize.onnx_io",
 )
 
 RESULTS = (
-    ("quantkeras.analysis.coverage", "Coverage"),
-    ("quantkeras.analysis.coverage", "LayerCoverage"),
-    ("quantkeras.conversion", "FirstDifference"),
-    ("quantkeras.conversion", "LayerResult"),
-    ("quantkeras.conversion", "VerifyReport"),
+    ("quantkeras.calibration.observer", "Observer"),
+    ("quantkeras.calibration.observer", "Ranges"),
+    ("quantkeras.calibration.observers", "MovingAverageObserver"),
+    ("quantkeras.calibration.observers", "MseObserver"),
+    ("quantkeras.calibration.observers", "PercentileObserver"),
+    ("quantkeras.calibration.samples", "SampleStream"),
     ("quantkeras.numerics.fixed_point", "Saturation"),
     ("quantkeras.params", "LayerOverride"),
     ("quantkeras.params", "LayerSettings"),
-    ("quantkeras.ptq", "BiasReport"),
-    ("quantkeras.ptq", "EqualizationReport"),
-    ("quantkeras.ptq", "Ladder"),
-    ("quantkeras.ptq", "RoundingReport"),
-    ("quantkeras.ptq", "SensitivityReport"),
+    ("quantkeras.params", "chosen_params"),
     ("quantkeras.ptq.ladder", "LadderStep"),
     ("quantkeras.ptq.sensitivities", "LayerSensitivity"),
-    ("quantkeras.qmodel", "QuantizedGraph"),
     ("quantkeras.runtime.lowered", "LoweredLayer"),
     ("quantkeras.runtime.lowered", "Rescale"),
     ("quantkeras.runtime.lowered", "StoredTensor"),
@@ -56,7 +60,7 @@ RESULTS = (
     ("sanitize.match", "Rewrite"),
     ("sanitize.pipeline", "RuleRow"),
 )
-"""Classes that users meet as arguments and results of the above: module and name."""
+"""What users meet beside these, as arguments and results: module and name."""
 
 HEADER = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Warns|Example):$")
 ENTRY = re.compile(r"    (\*{0,2}[\w.]+): ")

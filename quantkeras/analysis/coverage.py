@@ -250,7 +250,16 @@ def coverage(model: Any, program: Program | None = None, accumulators: bool = Tr
 
 
 def planned_coverage(model: Any, plan: Plan, log: Log) -> Coverage:
-    """What a plan for a float model will make of its layers; formats are not known yet."""
+    """Tell what a plan for a float model will make of its layers; formats are not known yet.
+
+    Args:
+        model: the float model.
+        plan: the plan.
+        log: the rewrites before it.
+
+    Returns:
+        The report.
+    """
     found = _assembled(model.name, trace(dict(layer_types(model)), plan, log), parts_of_plan(plan))
     return replace(found, planned=True)
 

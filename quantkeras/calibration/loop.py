@@ -143,7 +143,22 @@ def open_samples(
     epochs: int,
     random_range: Any = (0.0, 1.0),
 ) -> SampleStream:
-    """The samples as a stream of checked batches for the inputs of a model."""
+    """Open samples as a stream of checked batches for the inputs of a model.
+
+    Args:
+        model: the model.
+        samples: in a form that :func:`calibrate` takes.
+        num_samples: at most that many per epoch, None for all.
+        batch_size: samples at a time, None chooses.
+        epochs: passes over the samples; a generator can give one only.
+        random_range: (low, high) of the random numbers if samples is None, or one per input name.
+
+    Returns:
+        The stream.
+
+    Raises:
+        QuantizationError: for bad samples.
+    """
     shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(model.inputs)]
     inputs = list(zip(input_names(model), shapes, strict=True))
     return iterate_samples(
@@ -158,11 +173,20 @@ def calibrate_on(
     fresh: bool = False,
     fill: bool = True,
 ) -> None:
-    """:func:`calibrate` on an open stream.
+    """Calibrate on an open stream, see :func:`calibrate`.
 
-    fresh: the model has not run yet, so what is fixed for good is chosen now: float inputs that
-    were never negative become unsigned, integer ones stand for values of magnitude 1. fill: let
-    values fill their formats, by factors moved between layers; not for random samples.
+    Args:
+        reading: of the quantized model, which is changed.
+        stream: the samples.
+        observer: as for :func:`calibrate`.
+        fresh: the model has not run yet, so what is fixed for good is chosen now: float inputs that
+            were never negative become unsigned, integer ones stand for values of magnitude 1.
+        fill: let values fill their formats, by factors moved between layers; not for random
+            samples.
+
+    Raises:
+        QuantizationError: for bad samples.
+        AccumulatorTooWide: for accumulators that the backend has no exact type for.
     """
     values = quantized_values(reading)
     if fresh:

@@ -19,7 +19,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ranges:
-    """The extremes of an activation, in its own units: float64 of shape () or (c,)."""
+    """The extremes of an activation, in its own units.
+
+    Attributes:
+        minimum: float64 of shape () or (c,).
+        maximum: likewise.
+    """
 
     minimum: FloatArray
     maximum: FloatArray
@@ -33,10 +38,12 @@ class Ranges:
 class Observer(ABC):
     """Base of the observers: checks what comes in, and shapes what goes out.
 
-    per_channel: one range per channel of the last axis, (c,); otherwise one for the tensor, ().
-    label: what is observed, for messages (a layer's name).
     A subclass says what it keeps of a batch (`_observe`), its extremes (`_extremes`), its clipping
     range (`_clipping`), and how to make an empty one with the same settings (`fresh`).
+
+    Args:
+        per_channel: one range per channel of the last axis, (c,); otherwise one for the tensor, ().
+        label: what is observed, for messages (a layer's name).
     """
 
     def __init__(self, *, per_channel: bool = False, label: str = "activations") -> None:
@@ -48,7 +55,15 @@ class Observer(ABC):
 
     @abstractmethod
     def fresh(self, *, per_channel: bool, label: str) -> "Observer":
-        """An observer of the same kind and settings that has seen nothing."""
+        """Make an observer of the same kind and settings that has seen nothing.
+
+        Args:
+            per_channel: as in the class.
+            label: as in the class.
+
+        Returns:
+            The observer.
+        """
 
     @abstractmethod
     def _observe(self, rows: NDArray[Any], low: FloatArray, high: FloatArray) -> None:
@@ -63,7 +78,15 @@ class Observer(ABC):
         """The clipping ranges (c,), >= 0; 0 where nothing but 0 was seen."""
 
     def update(self, batch: ArrayLike) -> None:
-        """Takes in a batch: (n, ..., c) real numbers, all finite, n > 0, the same c every time."""
+        """Take in a batch.
+
+        Args:
+            batch: (n, ..., c) real numbers, all finite, n > 0, the same c every time.
+
+        Raises:
+            QuantizationError: for another number of channels.
+            NonFiniteError: for NaN and infinity.
+        """
         array = np.asarray(batch)
         rows = self._rows(array)
         if self._channels and rows.shape[1] != self._channels:
@@ -91,14 +114,23 @@ class Observer(ABC):
         return Ranges(self._shaped(low), self._shaped(high))
 
     def range(self, bits: int, signed: bool, *, power_of_two: bool = False) -> FloatArray:
-        """The clipping range r > 0 for integers of `bits` bits: float64 of shape () or (c,).
-
-        For an unsigned format only values above 0 count. With power_of_two the result is the
-        power of two that suits best, for activations whose ratio can't be folded into weights:
-        2**ceil(log2 r), except that mse and sqnr weigh the powers of two against each other.
+        """Choose the clipping range for integers of a format.
 
         A channel that was 0 throughout has no range of its own and takes the largest of the
         other channels, so that it asks for no shift; if all were 0, the range is 1.
+
+        Args:
+            bits: width of the integers, sign included.
+            signed: whether they have one; for an unsigned format only values above 0 count.
+            power_of_two: choose the power of two that suits best, for activations whose ratio can't
+                be folded into weights: 2**ceil(log2 r), except that mse and sqnr weigh powers of
+                two against each other.
+
+        Returns:
+            The range r > 0, float64 of shape () or (c,).
+
+        Raises:
+            QuantizationError: for bits that hold no value, and where nothing was seen.
         """
         self._require_data()
         if bits < 1 + signed:

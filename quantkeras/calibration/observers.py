@@ -73,6 +73,14 @@ class MovingAverageObserver(Observer):
 
     The first batch sets the value. Depends on the size and order of the batches, on purpose: it
     forgets, which suits ranges that move during training.
+
+    Args:
+        momentum: 0 <= momentum < 1.
+        per_channel: see Observer.
+        label: see Observer.
+
+    Raises:
+        QuantizationError: for a momentum out of range.
     """
 
     _low: FloatArray
@@ -123,6 +131,14 @@ class PercentileObserver(HistogramObserver):
     For a signed format the magnitude is |x|, for an unsigned one max(x, 0). Exact to the width of
     a bin, 1/64 of an octave (1/8 for layers of more than 820 channels); never above the largest
     magnitude, and exactly that for 100.
+
+    Args:
+        percentile: above 0 and at most 100.
+        per_channel: see Observer.
+        label: see Observer.
+
+    Raises:
+        QuantizationError: for a percentile out of range.
     """
 
     def __init__(
@@ -161,7 +177,13 @@ class PercentileObserver(HistogramObserver):
 class MseObserver(HistogramObserver):
     """The range with the least expected squared quantization error (see range_search).
 
-    clip_weight: how much more an error of clipping counts than one of rounding, >= 1.
+    Args:
+        clip_weight: how much more an error of clipping counts than one of rounding, >= 1.
+        per_channel: see Observer.
+        label: see Observer.
+
+    Raises:
+        QuantizationError: for a clip_weight out of range.
     """
 
     def __init__(
@@ -223,12 +245,20 @@ def make_observer(
     per_channel: bool = False,
     label: str = "activations",
 ) -> Observer:
-    """A new, empty observer.
+    """Make a new, empty observer.
 
-    kind: a spec ("minmax", "percentile:99.9", ...); an observer, of which the kind and settings
-    are taken and which itself is left alone, so that one can serve as a pattern for many layers;
-    or a function without arguments that returns one.
-    per_channel, label: see Observer.
+    Args:
+        kind: a spec ("minmax", "percentile:99.9", ...); an observer, of which the kind and settings
+            are taken and which itself is left alone, so that one can serve as a pattern for many
+            layers; or a function without arguments that returns one.
+        per_channel: see Observer.
+        label: see Observer.
+
+    Returns:
+        The observer.
+
+    Raises:
+        QuantizationError: for what makes none.
     """
     if isinstance(kind, str):
         kind = observer_template(kind)

@@ -53,11 +53,18 @@ DEFAULT_BATCH_SIZE = 32
 class SampleStream(Iterable[Batch]):
     """Checked batches, and what the first of them tells.
 
-    dtypes: input name -> dtype of the samples as the user has them. total: number of batches over
-    all epochs, for a progress bar: exact for arrays and files, an estimate for datasets (their
-    batches may differ in size, or be split), None if unknown.
+    ``dtypes``: input name -> dtype of the samples as the user has them. ``total``: number of
+    batches over all epochs, for a progress bar: exact for arrays and files, an estimate for
+    datasets (their batches may differ in size, or be split), None if unknown.
 
     Iterating again starts over, unless the samples come from a generator, which is an error.
+
+    Args:
+        source: what gives the batches.
+        inputs: of the model, in order.
+        num_samples: at most so many per epoch, None for all.
+        batch_size: samples per batch, None: as the source gives them.
+        epochs: passes over the source.
     """
 
     def __init__(
@@ -93,8 +100,16 @@ class SampleStream(Iterable[Batch]):
         return self._run()
 
     def peek(self, count: int, size: int) -> list[Batch]:
-        """The first batches, of about ``count`` samples or ``size`` bytes; they come again when
-        the stream is read. For a stream that was not begun to read.
+        """Look at the first batches; they come again when the stream is read.
+
+        For a stream that was not begun to read.
+
+        Args:
+            count: about so many samples.
+            size: or so many bytes, whichever is reached first.
+
+        Returns:
+            The batches, at least one.
         """
         assert self._begun is not None, "the stream is being read"
         found: list[Batch] = []
@@ -178,17 +193,28 @@ def iterate_samples(
     random_range: Range | Mapping[str, Range] = (0.0, 1.0),
     seed: int = 0,
 ) -> SampleStream:
-    """Opens samples (see the table above) as a stream of checked batches.
+    """Open samples (see the table above) as a stream of checked batches.
 
-    inputs: (name, unbatched shape) of each input of the model, or its InputSpec, in order.
-    num_samples: at most so many per epoch; None: all.
-    batch_size: samples per batch; None: 32, or the batches of the dataset or generator as they
-    come. Batches larger than a given batch_size are split.
-    random_range: (low, high) of the random numbers if samples is None, or one per input name; two
-    ints make them integers, low to high inclusive, of the smallest dtype that holds them.
+    The first batch is read at once, so most mistakes show here.
 
-    The first batch is read at once, so most mistakes show here; errors are SampleError, or
-    NonFiniteError for NaN and infinity.
+    Args:
+        samples: in any form of the table.
+        inputs: (name, unbatched shape) of each input of the model, or its InputSpec, in order.
+        num_samples: at most so many per epoch; None: all.
+        batch_size: samples per batch; None: 32, or the batches of the dataset or generator as they
+            come. Batches larger than a given batch_size are split.
+        epochs: passes over the samples; a generator can give one only.
+        random_range: (low, high) of the random numbers if samples is None, or one per input name;
+            two ints make them integers, low to high inclusive, of the smallest dtype that holds
+            them.
+        seed: of the random numbers.
+
+    Returns:
+        The stream.
+
+    Raises:
+        SampleError: for samples that do not fit the inputs, and numbers out of range.
+        NonFiniteError: for NaN and infinity.
     """
     _check_positive("num_samples", num_samples)
     _check_positive("batch_size", batch_size)

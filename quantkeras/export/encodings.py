@@ -36,8 +36,14 @@ BIAS_BITS = 32
 class Encoding:
     """How the integers of one tensor stand for values: ``value = step * (integer - zero)``.
 
-    bits, signed: of the integers, within whose type ``zero`` lies. step, zero: () for the tensor,
-    or (c,) along ``axis`` of the ONNX tensor. is_param: of a weight or bias.
+    Attributes:
+        name: of the tensor.
+        bits: of the integers, within whose type ``zero`` lies.
+        signed: whether they have a sign.
+        step: () for the tensor, or (c,) along ``axis`` of the ONNX tensor.
+        zero: likewise.
+        axis: None for the tensor.
+        is_param: of a weight or bias.
     """
 
     name: str
@@ -156,10 +162,16 @@ WRITERS: Mapping[str, Callable[[list[Encoding]], Any]] = {
 
 
 def read_encodings(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Encoding]:
-    """The encodings of a file (or of its contents), tensor name -> Encoding, any of the schemas.
+    """Read the encodings of a file, of any of the schemas. Entries of floats are left out.
 
-    Entries of floats are left out. Raises ModelFileError for a file that is missing or no such
-    file.
+    Args:
+        source: the file, or its contents.
+
+    Returns:
+        Tensor name -> Encoding.
+
+    Raises:
+        ModelFileError: for a file that is missing or no such file.
     """
     if isinstance(source, Mapping):
         document, label = source, "the encodings"

@@ -17,12 +17,22 @@ from .encodings import Encoding, read_encodings
 def encoding_observers(
     source: str | os.PathLike[str] | Mapping[str, Any], names: Mapping[str, str] | None = None
 ) -> dict[str, Observer]:
-    """Observers that answer with the ranges of an encodings file, by layer: for `quantize`.
+    """Make observers that answer with the ranges of an encodings file: for `quantize`.
 
     ``quantize(model, qparams, samples, observer=encoding_observers(path))`` takes the formats of
     the activations from the file; layers that it does not name are observed on the samples.
-    names: layer of the quantized model -> tensor of the file, where they are called differently.
-    Raises QuantizationError where ``names`` has a tensor that is not in the file.
+
+    Args:
+        source: the file, or its contents.
+        names: layer of the quantized model -> tensor of the file, where they are called
+            differently; None: alike.
+
+    Returns:
+        Layer -> observer.
+
+    Raises:
+        QuantizationError: where ``names`` has a tensor that is not in the file.
+        ModelFileError: for a file that is missing or no such file.
     """
     found = {k: e for k, e in read_encodings(source).items() if not e.is_param}
     wanted = dict(names or {}) or {name: name for name in found}

@@ -149,10 +149,16 @@ def equalize(
 def equalize_graph(
     graph: Graph, moments: Mapping[str, Moments] | None = None
 ) -> tuple[Graph, EqualizationReport]:
-    """:func:`equalize` of a sanitized graph, with the report.
+    """Equalize a sanitized graph, see :func:`equalize`.
 
-    moments: name of a layer with weights -> mean and deviation of its output before any activation
-    (see :func:`.absorb.batchnorm_moments`), of those whose high biases are to be absorbed.
+    Args:
+        graph: the network, which is not changed.
+        moments: name of a layer with weights -> mean and deviation of its output before any
+            activation (see :func:`.absorb.batchnorm_moments`), of those whose high biases are to be
+            absorbed; None: of none.
+
+    Returns:
+        The equalized graph, and the report.
     """
     links, reasons = find_links(graph)
     sizes = {node.name: magnitudes(node) for node in graph if "kernel" in node.weights}

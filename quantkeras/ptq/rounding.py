@@ -144,7 +144,22 @@ def round_adaptively(
     sweeps: int = 30,
     seed: int = 0,
 ) -> RoundingReport:
-    """:func:`adaround`, with the report."""
+    """Do what :func:`adaround` does, and report.
+
+    Args:
+        model: as there, and so are all that follow.
+        samples: see there.
+        iterations: see there.
+        num_samples: see there.
+        sweeps: see there.
+        seed: see there.
+
+    Returns:
+        What became of the weights.
+
+    Raises:
+        QuantizationError: as there.
+    """
     if iterations < 0:
         raise QuantizationError(f"{iterations} iterations of adaround; give 0 or more")
     reading = QuantizedGraph.of(model)

@@ -108,20 +108,46 @@ class QuantizedGraph:
 
 
 def layer_of(node: Node, kind: type[Layer]) -> Layer | None:
-    """The layer that a node of a graph calls, if it is one of that kind."""
+    """Look up the layer that a node of a graph calls.
+
+    Args:
+        node: of the graph of a model.
+        kind: the layer's class.
+
+    Returns:
+        The layer, None if it is not one of that kind.
+    """
     layer = node.attrs.get("layer")
     return layer if isinstance(layer, kind) else None
 
 
 def rounding_layer(node: Node) -> HardwareLayer | InputQuantizer | None:
-    """The quantized layer that a node calls, unless it is a Dequantizer, which changes nothing."""
+    """Look up the quantized layer that a node calls.
+
+    Args:
+        node: of the graph of a model.
+
+    Returns:
+        The layer, None for others and for a Dequantizer, which changes nothing.
+    """
     return layer_of(node, HardwareLayer) or layer_of(node, InputQuantizer)
 
 
 def layer_node(
     layer: Any, name: str, inputs: tuple[str, ...], shape: Any, source: tuple[str, ...] = ()
 ) -> Node:
-    """A graph node that calls ``layer`` itself (not a copy) on the given values."""
+    """Make a graph node that calls a layer itself (not a copy) on given values.
+
+    Args:
+        layer: the layer.
+        name: of the node.
+        inputs: the values.
+        shape: of the output, unbatched.
+        source: the layers of the user's model that it stands for.
+
+    Returns:
+        The node.
+    """
     slots = [Slot(i) for i in range(len(inputs))]
     call = OpaqueCall(
         layer, (slots if len(slots) > 1 else slots[0],), {}, ("float32",) * len(slots)
