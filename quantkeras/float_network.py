@@ -23,7 +23,7 @@ from .calibration.ports import input_names, output_names
 from .calibration.sample_shapes import SampleShapes
 from .calibration.samples import SampleStream, iterate_samples
 from .errors import QuantizationError
-from .export.onnx_export import require_onnx
+from .export.onnx_files import require_onnx
 from .layers import is_quantized
 from .onnx_operator import type_name, with_operator_layers
 from .provenance import user_layers

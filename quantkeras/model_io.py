@@ -223,7 +223,7 @@ def _check_archive(path: Path) -> None:
 
 def _load_onnx(path: Path) -> keras.Model:
     """The float model of an ONNX file."""
-    from quantkeras.export.onnx_export import require_onnx
+    from quantkeras.export.onnx_files import require_onnx
 
     require_onnx()
     from quantkeras.onnx_models import from_onnx

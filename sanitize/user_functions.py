@@ -39,24 +39,6 @@ class UserFunction:
     formula: Formula
     keras_function: Any
 
-    @classmethod
-    def of_keras(cls, name: str, keras_function: Any) -> UserFunction:
-        """Make one of a function of Keras.
-
-        Args:
-            name: the formula is the one registered for it, else found by running the function.
-            keras_function: a function on tensors or a layer, trusted to be element-wise.
-
-        Returns:
-            The function.
-        """
-        found = registered_formula(name)
-        if found is not None:
-            return cls(name, found[1], keras_function)
-        from .keras_io.user import EagerFormula
-
-        return cls(name, EagerFormula(keras_function), keras_function)
-
     def __repr__(self) -> str:
         return f"<{self.name}>"
 

@@ -118,6 +118,45 @@ def test_only_the_commands_import_the_api_or_the_command_line() -> None:
         assert found == [], place
 
 
+def own_modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules("quantkeras") + modules("sanitize")
+    }
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Names that import each other in a circle, one such list; empty if there is none."""
+    done: set[str] = set()
+
+    def search(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if found := search(other, [*way, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := search(name, []))), [])
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for types and those within functions count."""
+    files = own_modules()
+    graph = {
+        name: {
+            other
+            for other in imports(path, typing_too=True)
+            if other in files and not within(name, (other,))  # `from . import x` names the package
+        }
+        for name, path in files.items()
+    }
+    assert circle_in(graph) == []
+
+
 def run_python(code: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

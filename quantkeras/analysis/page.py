@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import Template
-from typing import TYPE_CHECKING
 
+from sanitize.log import Log
+
+from .layer_coverage import LayerCoverage
 from .parts import Status
-
-if TYPE_CHECKING:
-    from .coverage import Coverage
 
 STATUSES: tuple[Status, ...] = ("integer", "partly", "float", "removed")
 """Those that a bar shows, from left to right."""
@@ -98,20 +97,24 @@ for (const head of document.querySelectorAll("table.sortable th")) {
 """)
 
 
-def coverage_page(coverage: Coverage) -> str:
-    """The page; names and reasons are escaped."""
-    counts = coverage.counts()
-    log = coverage.log
+def coverage_page(
+    title: str,
+    texts: Sequence[str],
+    counts: Mapping[Status, int],
+    layers: Sequence[LayerCoverage],
+    log: Log,
+) -> str:
+    """The page; names and reasons are escaped. texts: the summary, and what stands below it."""
     return PAGE.substitute(
-        title=escape(f"{'Plan for' if coverage.planned else 'Quantization of'} {coverage.model}"),
-        summary=escape(coverage.summary),
-        notes="\n".join(f"<p>{escape(line)}</p>" for line in coverage.footer[1:]),
+        title=escape(title),
+        summary=escape(texts[0]),
+        notes="\n".join(f"<p>{escape(line)}</p>" for line in texts[1:]),
         bar=_bar([counts[status] for status in STATUSES]),
         legend=" ".join(
             f'<span><i class="{status}"></i>{status} {counts[status]}</span>' for status in STATUSES
         ),
-        types=_types(coverage),
-        layers=_layers(coverage),
+        types=_types(layers),
+        layers=_layers(layers),
         rewrites=escape(log.summary),
         log=_table(log.HEADER, log.rows()),
         places=_table(log.HEADER, log.rows(every=True)),
@@ -127,10 +130,10 @@ def _bar(counts: Sequence[int]) -> str:
     )
 
 
-def _types(coverage: Coverage) -> str:
+def _types(layers: Sequence[LayerCoverage]) -> str:
     """One bar per type of layer, the commonest type first."""
     found: dict[str, dict[Status, int]] = {}
-    for layer in coverage.layers:
+    for layer in layers:
         if layer.status in STATUSES:
             counts = found.setdefault(layer.type, dict.fromkeys(STATUSES, 0))
             counts[layer.status] += 1
@@ -142,9 +145,9 @@ def _types(coverage: Coverage) -> str:
     )
 
 
-def _layers(coverage: Coverage) -> str:
+def _layers(layers: Sequence[LayerCoverage]) -> str:
     rows = []
-    for layer in coverage.layers:
+    for layer in layers:
         name, kind, became, weights, output, accumulator, _ = map(escape, layer.cells())
         rows.append(
             f'<tr><td>{name}</td><td>{kind}</td><td class="status {layer.status}">{layer.status}'

@@ -164,7 +164,7 @@ def execute(args: argparse.Namespace) -> int:
         if args.adaround is not None:
             adaround(quantized, more, args.adaround, verbose=args.verbose)
     if is_onnx(output):
-        from ..export.onnx_export import save_onnx
+        from ..export.onnx_files import save_onnx
         from ..export.whole_model import export_whole
 
         save_onnx(export_whole(quantized, source=network.onnx), output)

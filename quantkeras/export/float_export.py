@@ -21,7 +21,7 @@ from sanitize.keras_io.keras_graph import is_graph_model
 from sanitize.onnx_errors import OnnxError
 
 from ..errors import QuantizationError
-from .onnx_export import check_onnx, save_onnx
+from .onnx_files import check_onnx, save_onnx
 from .onnx_options import OnnxOptions
 
 if TYPE_CHECKING:

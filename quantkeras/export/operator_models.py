@@ -18,7 +18,7 @@ from ..errors import QuantizationError
 from .float_export import check_options, export_float
 from .float_tail import kept_operators, oldest_opset
 from .layer_export import with_exported_layers
-from .onnx_export import check_onnx, save_onnx
+from .onnx_files import check_onnx, save_onnx
 from .onnx_options import OnnxOptions
 
 if TYPE_CHECKING:

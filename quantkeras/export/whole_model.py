@@ -9,7 +9,8 @@ from sanitize.onnx_io.protos import rename_values
 
 from ..conversion.convert import integer_program
 from ..qmodel import QuantizedGraph
-from .onnx_export import check_onnx, export_onnx
+from .onnx_export import export_onnx
+from .onnx_files import check_onnx
 from .output_names import output_tensors
 
 if TYPE_CHECKING:

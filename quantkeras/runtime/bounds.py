@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import QuantizationError
 from ..numerics.bounds import LayerBounds, layer_bounds
 from ..numerics.interval import Interval
 from .parts import ProgramLayer
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 
-def program_bounds(program: Program) -> dict[str, LayerBounds]:
+def program_bounds(program: ProgramData) -> dict[str, LayerBounds]:
     """Bounds by name of layer, following the program from its inputs.
 
     Raises AccumulatorTooWide for a layer that no engine computes exactly, and QuantizationError

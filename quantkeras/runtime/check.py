@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,7 @@ from .field_checks import (
     check_program_fields,
 )
 from .parts import ProgramInput, ProgramLayer, Shape
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +31,7 @@ Array = npt.NDArray[Any]
 # -- the program ------------------------------------------------------------------------------
 
 
-def check_program(program: Program) -> None:
+def check_program(program: ProgramData) -> None:
     """Raises QuantizationError unless every field holds what it may, names are unique, layers
     topological, numbers complete.
     """
@@ -154,7 +152,7 @@ def _channels(layer: ProgramLayer) -> int | None:
     return int(last * before if layer.spec.kind == "depthwise_conv2d" else last)
 
 
-def kept_names(program: Program, keep: str | Sequence[str] | None) -> tuple[str, ...]:
+def kept_names(program: ProgramData, keep: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names that a run returns: the outputs, all tensors, or those asked for."""
     if keep is None:
         return program.outputs
@@ -171,7 +169,7 @@ def kept_names(program: Program, keep: str | Sequence[str] | None) -> tuple[str,
 # -- what the user feeds ----------------------------------------------------------------------
 
 
-def collect_inputs(program: Program, x: Any, quantized: bool) -> dict[str, Array]:
+def collect_inputs(program: ProgramData, x: Any, quantized: bool) -> dict[str, Array]:
     """Checked arrays (n, *shape) by input name, from one array, a list, or a dict by name."""
     arrays = {
         entry.name: _checked(entry, value, quantized)
@@ -183,7 +181,7 @@ def collect_inputs(program: Program, x: Any, quantized: bool) -> dict[str, Array
     return arrays
 
 
-def _by_input(program: Program, x: Any) -> list[Any]:
+def _by_input(program: ProgramData, x: Any) -> list[Any]:
     names = [entry.name for entry in program.inputs]
     if isinstance(x, Mapping):
         if set(x) != set(names):
@@ -203,7 +201,7 @@ def _by_input(program: Program, x: Any) -> list[Any]:
     return list(x)
 
 
-def _is_one_batch(program: Program, x: Sequence[Any]) -> bool:
+def _is_one_batch(program: ProgramData, x: Sequence[Any]) -> bool:
     return len(x) == 1 and np.ndim(x[0]) == len(program.inputs[0].shape) + 1
 
 

@@ -12,16 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..numerics.interval import Interval, bits_needed
 from .lowered import lower
 from .parts import ProgramLayer, Shape
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class ProgramCosts:
         return sum(seen.values())
 
 
-def program_costs(program: Program) -> ProgramCosts:
+def program_costs(program: ProgramData) -> ProgramCosts:
     """Figures of a program; proves its bounds on the way, with the errors of `program_bounds`."""
     lowered = lower(program)
     bits = {entry.name: entry.format.bits for entry in program.inputs}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,8 @@ from ..numerics.layer import (
     run_layer,
 )
 from .bounds import program_bounds
+from .program_data import ProgramData
 from .schedule import last_uses
-
-if TYPE_CHECKING:
-    from .program import Program
 
 Array = npt.NDArray[Any]
 Tensors = dict[str, Array]
@@ -60,7 +58,7 @@ class Step(NamedTuple):
 class ReferenceEngine:
     """The normative engine: int64, straight from the definition."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ProgramData) -> None:
         program_bounds(program)
         self._program = program
         arrays = IntArrays()
@@ -77,7 +75,7 @@ class ReferenceEngine:
 class BlasEngine:
     """The fast engine: tensors are floats that hold the same integers."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ProgramData) -> None:
         check_blas()
         bounds = program_bounds(program)
         self._program = program
@@ -148,13 +146,13 @@ def _run_steps(
     return tensors
 
 
-ENGINES: dict[str, Callable[[Program], Engine]] = {
+ENGINES: dict[str, Callable[[ProgramData], Engine]] = {
     "reference": ReferenceEngine,
     "blas": BlasEngine,
 }
 
 
-def make_engine(name: str, program: Program) -> Engine:
+def make_engine(name: str, program: ProgramData) -> Engine:
     """The engine of that name for a program, its proofs done."""
     if name not in ENGINES:
         raise QuantizationError(f"no engine {name!r}; there are {', '.join(sorted(ENGINES))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,11 @@ import numpy.typing as npt
 from ..errors import QuantizationError
 from ..progress import progress_bar
 from .check import collect_inputs
+from .engines import Engine
 from .fed import check_fed
 from .memory import available_memory
+from .program_data import ProgramData
 from .schedule import live_elements
-
-if TYPE_CHECKING:
-    from .program import Program
 
 Array = npt.NDArray[Any]
 
@@ -28,9 +27,9 @@ LARGEST_BATCH = 256
 
 
 def run(
-    program: Program,
+    program: ProgramData,
     x: Any,
-    engine: str,
+    engine: Engine,
     batch_size: int | None,
     verbose: bool | int,
     keep: Sequence[str],
@@ -44,7 +43,6 @@ def run(
     arrays = collect_inputs(program, x, quantized)
     if told is not None:
         check_fed(program.inputs, arrays, told, stacklevel=4)
-    runner = program.engine(engine)
     step = automatic_batch(program) if batch_size is None else _whole(batch_size)
     total = len(arrays[program.inputs[0].name])
     results: dict[str, Array] = {}
@@ -56,7 +54,7 @@ def run(
                 part = arrays[entry.name][start : start + step]
                 batch[entry.name] = part.astype(np.int64) if quantized else entry.quantize(part)
             count = min(step, total - start)
-            for name, found in runner.run(batch, keep).items():
+            for name, found in engine.run(batch, keep).items():
                 if name not in results:
                     results[name] = np.empty((total, *found.shape[1:]), np.int64)
                 results[name][start : start + count] = found
@@ -74,7 +72,7 @@ def _whole(batch_size: Any) -> int:
 
 
 @contextmanager
-def _fitting_memory(program: Program) -> Iterator[None]:
+def _fitting_memory(program: ProgramData) -> Iterator[None]:
     """Raises QuantizationError where not even one sample fits, before or after trying."""
     least = 4 * live_elements(program)
     message = (
@@ -90,7 +88,7 @@ def _fitting_memory(program: Program) -> Iterator[None]:
         raise QuantizationError(message) from error
 
 
-def automatic_batch(program: Program) -> int:
+def automatic_batch(program: ProgramData) -> int:
     """Samples at a time, so that the live tensors in float32 stay in cache."""
     return max(1, min(LARGEST_BATCH, WORKING_SET // max(1, 4 * live_elements(program))))
 

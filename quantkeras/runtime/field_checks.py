@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,7 @@ from ..numerics.layer import LayerParams, LayerSpec
 from ..numerics.shapes import fixed_shape, output_shape
 from ..numerics.windows import Pool, Window
 from .parts import ProgramInput, ProgramLayer, Shape
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +41,7 @@ WIDEST_NUMBER = 64
 POOLS = ("max", "average", "global_average")
 
 
-def check_program_fields(program: Program) -> None:
+def check_program_fields(program: ProgramData) -> None:
     """Names and what stayed behind in floats are text."""
     _texts("the program", "name", [program.name])
     _texts("the program", "outputs", program.outputs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,8 @@ from .arena import place
 from .bounds import program_bounds
 from .packing import NARROWEST_FIRST, NIBBLES, limits_of_type
 from .parts import ProgramLayer, Shape
+from .program_data import ProgramData
 from .schedule import Block, lifetimes, most_alive, storage_of
-
-if TYPE_CHECKING:
-    from .program import Program
 
 Ints = npt.NDArray[np.int64]
 
@@ -113,7 +111,7 @@ class Lowered:
         least_bytes: what these take, which no plan can fall below.
     """
 
-    program: Program
+    program: ProgramData
     tensors: dict[str, StoredTensor]
     layers: tuple[LoweredLayer, ...]
     arena_bytes: int
@@ -121,7 +119,7 @@ class Lowered:
     least_bytes: int
 
 
-def lower(program: Program, *, alignment: int = 1, packed: bool = True) -> Lowered:
+def lower(program: ProgramData, *, alignment: int = 1, packed: bool = True) -> Lowered:
     """Plan the memory of a program.
 
     Args:

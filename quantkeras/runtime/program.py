@@ -2,7 +2,7 @@
 
 A :class:`Program` is plain data and needs NumPy alone. Each of its layers is one
 :func:`~quantkeras.numerics.layer.run_layer`, computed by one of the engines of ``engines.py``;
-the classes of its parts are in ``parts.py``.
+its data and the classes of its parts are in ``program_data.py`` and ``parts.py``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from ..numerics import Format
 from . import check, execution, storage, summary
 from .engines import DEFAULT_ENGINE, Engine, make_engine
-from .parts import Array, FloatTail, ProgramInput, ProgramLayer, Shape
+from .parts import Array, FloatTail
+from .program_data import ProgramData
 
 Outputs = Array | list[Array] | dict[str, Array]
 
 
-@dataclass(frozen=True, eq=False)
-class Program:
+@dataclass(frozen=True, eq=False, repr=False)
+class Program(ProgramData):
     """Hardware layers in topological order; inputs and outputs by name.
 
     A program is not changed after it is made: engines keep what they proved about it.
@@ -42,12 +42,6 @@ class Program:
         ``Program.load("net.qkp").predict(x)``
     """
 
-    inputs: tuple[ProgramInput, ...]
-    layers: tuple[ProgramLayer, ...]
-    outputs: tuple[str, ...]
-    float_tail: tuple[FloatTail, ...] = ()
-    name: str = "program"
-
     def __post_init__(self) -> None:
         for field in ("inputs", "layers", "outputs"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
@@ -55,28 +49,6 @@ class Program:
         check.check_program(self)
         object.__setattr__(self, "_engines", {})
         object.__setattr__(self, "_told", set())  # inputs that were warned of
-
-    def __getitem__(self, name: str) -> ProgramLayer:
-        """The layer of that name."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise KeyError(name)
-
-    def __repr__(self) -> str:
-        return f"Program({self.name!r}, {len(self.layers)} layers)"
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """Unbatched shape of every tensor by name."""
-        shapes = {entry.name: tuple(entry.shape) for entry in self.inputs}
-        return shapes | {layer.name: tuple(layer.output_shape) for layer in self.layers}
-
-    @property
-    def formats(self) -> dict[str, Format | None]:
-        """Format of every tensor by name; None for raw accumulators."""
-        formats: dict[str, Format | None] = {entry.name: entry.format for entry in self.inputs}
-        return formats | {layer.name: layer.output_format for layer in self.layers}
 
     # -- running -----------------------------------------------------------------------------
 
@@ -128,8 +100,8 @@ class Program:
             InputMismatchWarning: once, of data that are prepared in another way than the
                 calibration samples were.
         """
-        told = self.__dict__["_told"]
-        integers = execution.run(self, x, engine, batch_size, verbose, self.outputs, False, told)
+        told, runner = self.__dict__["_told"], self.engine(engine)
+        integers = execution.run(self, x, runner, batch_size, verbose, self.outputs, False, told)
         values = {name: self[name].dequantize(integers[name]) for name in self.outputs}
         return _arranged(values, self.outputs, as_dict)
 
@@ -158,7 +130,7 @@ class Program:
             QuantizationError: for a name in ``keep`` that is not there, and as `predict` does.
         """
         names = check.kept_names(self, keep)
-        integers = execution.run(self, x, engine, batch_size, False, names, quantized)
+        integers = execution.run(self, x, self.engine(engine), batch_size, False, names, quantized)
         return integers if keep is not None else _arranged(integers, self.outputs, False)
 
     def evaluate(

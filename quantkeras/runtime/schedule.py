@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..numerics.kinds import Trait
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 
 class Block(NamedTuple):
@@ -29,7 +27,7 @@ class Block(NamedTuple):
         return self.first <= other.last and other.first <= self.last
 
 
-def last_uses(program: Program, keep: Sequence[str]) -> list[list[str]]:
+def last_uses(program: ProgramData, keep: Sequence[str]) -> list[list[str]]:
     """For each layer, the names that nobody reads after it; names in keep are never among them."""
     last: dict[str, int] = {entry.name: 0 for entry in program.inputs}
     for index, layer in enumerate(program.layers):
@@ -43,7 +41,7 @@ def last_uses(program: Program, keep: Sequence[str]) -> list[list[str]]:
     return dropped
 
 
-def storage_of(program: Program) -> dict[str, str]:
+def storage_of(program: ProgramData) -> dict[str, str]:
     """Name of the tensor in whose memory each tensor lies."""
     storage = {entry.name: entry.name for entry in program.inputs}
     for layer in program.layers:
@@ -53,7 +51,7 @@ def storage_of(program: Program) -> dict[str, str]:
     return storage
 
 
-def lifetimes(program: Program) -> dict[str, range]:
+def lifetimes(program: ProgramData) -> dict[str, range]:
     """Numbers of the layers at which each tensor that has memory of its own is needed.
 
     While a layer runs, its inputs and its output are needed together: nothing is computed in
@@ -85,7 +83,7 @@ def most_alive(blocks: Iterable[Block]) -> tuple[int, int]:
     return most, where
 
 
-def live_elements(program: Program) -> int:
+def live_elements(program: ProgramData) -> int:
     """Most elements of tensors that are needed at one time, of one sample."""
     shapes = program.shapes
     lives = lifetimes(program).items()

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,12 @@ from ..numerics.layer import LayerParams, LayerSpec
 from .array_entries import ArrayReader, read_entry
 from .packing import pack, stored_type
 from .parts import ProgramInput, ProgramLayer
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 Array = npt.NDArray[Any]
 Config = dict[str, Any]
+
+Made = TypeVar("Made", bound=ProgramData)
 
 MAGIC = "quantkeras program"
 VERSION = 2
@@ -73,13 +73,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time stamp of the entries: the same program gives the same bytes."""
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
+def save(program: ProgramData, path: str | os.PathLike[str]) -> None:
     """Write a program to `path`, replacing what is there in one step, or raise ModelFileError."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         _write(program, file)
 
 
-def load(path: str | os.PathLike[str], make: Callable[..., Program]) -> Program:
+def load(path: str | os.PathLike[str], make: Callable[..., Made]) -> Made:
     """Read a program; make: its class, called with the parts.
 
     Raises ModelFileError for a file that is missing, foreign, damaged, or of a newer version.
@@ -141,7 +141,7 @@ class _Writer:
         return self._names[key]
 
 
-def _write(program: Program, file: io.BufferedWriter) -> None:
+def _write(program: ProgramData, file: io.BufferedWriter) -> None:
     writer = _Writer()
     header = {
         "format": MAGIC,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..numerics.layer import LayerSpec
 from ..text_tables import plain_table, print_table
 from .costs import LayerCost, ProgramCosts, program_costs
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 HEADER = (
     "layer",
@@ -31,7 +28,9 @@ FIRST_NUMBER = HEADER.index("MACs")
 """This column and those after it are aligned to the right."""
 
 
-def show(program: Program, print_fn: Callable[[str], object] | None, accumulator_bits: int) -> None:
+def show(
+    program: ProgramData, print_fn: Callable[[str], object] | None, accumulator_bits: int
+) -> None:
     """Print the table with print_fn, or to the terminal: with rich if it is there."""
     costs = program_costs(program)
     rows = [row(cost, accumulator_bits) for cost in costs.layers]
@@ -95,7 +94,7 @@ def _pair(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else "x".join(map(str, pair))
 
 
-def footer(program: Program, costs: ProgramCosts) -> list[str]:
+def footer(program: ProgramData, costs: ProgramCosts) -> list[str]:
     """Totals, and what stayed in floating point."""
     widest = max(costs.layers, key=lambda cost: cost.accumulator_bits)
     lines = [

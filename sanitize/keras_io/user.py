@@ -59,6 +59,16 @@ def registered_name(function: Any) -> str | None:
     return None if found is None else found[0]
 
 
+def user_function(name: str, keras_function: Any) -> UserFunction:
+    """The function with the formula registered for ``name``, else the one found by running it.
+
+    ``keras_function`` is trusted to be element-wise.
+    """
+    found = registered_formula(name)
+    formula = EagerFormula(keras_function) if found is None else found[1]
+    return UserFunction(name, formula, keras_function)
+
+
 def registered_spec(function: Any, shape: Shape = (4,)) -> dict[str, Any] | None:
     """The spec of a function, Lambda or custom layer whose formula the user has registered.
 

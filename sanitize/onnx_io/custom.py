@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from .state import NotUnderstood, Reading
 from .view import OnnxGraph, OnnxNode
 
 Array = NDArray[Any]
+ReadNode = Callable[[Reading, OnnxNode, bool], None]
+"""(reading, node, strict): adds what a node becomes; strict: NotUnderstood, and nothing opaque."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class PatternGraph:
         match: the chain that the function is asked about.
     """
 
-    def __init__(self, reading: Reading, match: CustomMatch) -> None:
-        self._reading = reading
+    def __init__(self, reading: Reading, match: CustomMatch, read_node: ReadNode) -> None:
+        self._reading, self._read_node = reading, read_node
         self._match = match
 
     @property
@@ -154,13 +156,11 @@ class PatternGraph:
         Raises:
             PatternError: where the graph has no kinds for them.
         """
-        from .read import read_node
-
         r = self._reading
         before, values = dict(r.nodes), dict(r.values)
         try:
             for node in nodes:
-                read_node(r, node, strict=True)
+                self._read_node(r, node, True)
             result = r.natural(r.tensor(nodes[-1].outputs[0]))
             made = [node for name, node in r.nodes.items() if name not in before]
             wish = r.unique(r.label)
@@ -185,11 +185,14 @@ class PatternGraph:
         return self._reading.natural(value)
 
 
-def apply_custom(r: Reading, match: CustomMatch) -> bool:
-    """Let the function of a custom pattern read its chain; False where it leaves it alone."""
+def apply_custom(r: Reading, match: CustomMatch, read_node: ReadNode) -> bool:
+    """Let the function of a custom pattern read its chain; False where it leaves it alone.
+
+    read_node: what reads a node without a pattern.
+    """
     last = match.nodes[-1]
     label = f"the function of the pattern {match.key} at {last}"
-    result = match.function(list(match.nodes), PatternGraph(r, match))
+    result = match.function(list(match.nodes), PatternGraph(r, match, read_node))
     if result is None:
         return False
     nodes = [result] if isinstance(result, Node) else result

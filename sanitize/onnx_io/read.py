@@ -194,7 +194,7 @@ def _read_nodes(r: Reading) -> None:
         r.label, r.source = node.name, tuple(part.name for part in match.nodes)
         if isinstance(match, Spelled):
             _read_spelled(r, match)
-        elif not apply_custom(r, match):
+        elif not apply_custom(r, match, read_node):
             for part in match.nodes:
                 read_node(r, part)
 

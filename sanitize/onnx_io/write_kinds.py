@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,7 @@ from ..onnx_errors import OnnxError
 from .write_functions import write_function
 from .write_opaque import opaque
 from .write_windows import WINDOW_WRITERS
-
-if TYPE_CHECKING:
-    from .write import Writer
+from .writer import Writer, natural_axes
 
 Array = NDArray[Any]
 KindWriter = Callable[["Writer", Node, Sequence[str]], "str | list[str]"]
@@ -127,8 +125,6 @@ def reshape(w: Writer, node: Node, inputs: Sequence[str]) -> str:
 
 def permute(w: Writer, node: Node, inputs: Sequence[str]) -> str:
     rank, dims = len(node.shape), node.attrs["dims"]
-    from .write import natural_axes
-
     axes = natural_axes(rank)
     # ONNX axis a of the result is our axis axes[a], which is axis dims[axes[a]] of the input.
     perm = [0, *(w.axis(dims[axis], rank) for axis in axes)]

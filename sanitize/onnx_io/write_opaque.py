@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,9 +19,7 @@ from .layout import Order
 from .opaque import OperatorCall
 from .protos import inner_graphs, opset_of, rename_in_node, rename_within, value_info
 from .view import wrapped
-
-if TYPE_CHECKING:
-    from .write import Writer
+from .writer import Writer
 
 Given = Sequence[tuple[str, str, Sequence[int]]]
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..node import Node
 from ..shapes import window_pads
-
-if TYPE_CHECKING:
-    from .write import Writer
+from .writer import Writer
 
 Array = NDArray[Any]
 

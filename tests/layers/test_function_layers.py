@@ -25,7 +25,8 @@ from quantkeras.layers import (
 from quantkeras.layers.element_function import minimum_of, value_rows
 from quantkeras.numerics.windows import Pool, Window
 from sanitize.functions import FUNCTIONS
-from sanitize.user_functions import UserFunction, register_function, unregister_function
+from sanitize.keras_io.user import user_function
+from sanitize.user_functions import register_function, unregister_function
 
 MAP = (5, 6, 3)
 WIDTHS = tuple((8, bits, True) for bits in (2, 3, 5, 7, 16))
@@ -71,7 +72,7 @@ class TestPrelu(FunctionCase):
 class TestUserFunction(FunctionCase):
     variant = True
     layer = QuantizedActivation
-    function = {"function": "user", "user": UserFunction.of_keras("wobble", wobble)}
+    function = {"function": "user", "user": user_function("wobble", wobble)}
 
 
 class TestConv2DSilu(FunctionCase):
@@ -265,7 +266,7 @@ def test_a_registered_formula_is_what_the_table_holds():
     """In float64, where the Keras function has float32."""
     register_function("wobble", lambda x: x / (1 + np.exp(-1.7 * x)) + 0.1 * np.sin(3.0 * x))
     try:
-        user = UserFunction.of_keras("wobble", wobble)
+        user = user_function("wobble", wobble)
         function = {"function": "user", "user": user}
         case = case_of("Registered", layer=QuantizedActivation, function=function)
         model, (x,) = case.model(), case.samples()

@@ -9,7 +9,6 @@ from float_networks import assert_reads, assert_sanitizes, sequential
 from keras import layers, ops
 
 from sanitize import (
-    UserFunction,
     evaluate,
     read_keras,
     register_function,
@@ -17,7 +16,7 @@ from sanitize import (
     write_keras,
 )
 from sanitize.functions import apply_activation, is_monotonic
-from sanitize.keras_io.user import elementwise_fault
+from sanitize.keras_io.user import elementwise_fault, user_function
 
 
 @keras.saving.register_keras_serializable(package="sanitize_tests")
@@ -87,7 +86,7 @@ def test_formula_is_the_function_in_float32():
     np.testing.assert_allclose(user.formula(x), snake_formula(x), atol=1e-5)
     found = apply_activation({"function": "user", "user": user}, {}, x.astype(np.float32))
     assert found.dtype == np.float32
-    assert UserFunction.of_keras("snake", snake).formula(x).tolist() == user.formula(x).tolist()
+    assert user_function("snake", snake).formula(x).tolist() == user.formula(x).tolist()
 
 
 def test_sanitized_models_keep_them():
@@ -134,7 +133,7 @@ def test_registered_by_the_name_of_a_function_a_lambda_or_a_class(register):
     ):
         user = user_of(assert_reads(sequential(layer)).nodes[-1])
         assert (user.name, user.formula) == ("snake", snake_formula)
-    assert UserFunction.of_keras("snake", snake).formula is snake_formula
+    assert user_function("snake", snake).formula is snake_formula
 
 
 def test_registered_layer_classes_bring_their_weights(register):
