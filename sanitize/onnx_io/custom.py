@@ -55,6 +55,7 @@ class PatternGraph:
     Args:
         reading: what was read so far.
         match: the chain that the function is asked about.
+        read_node: what reads a node without a pattern.
     """
 
     def __init__(self, reading: Reading, match: CustomMatch, read_node: ReadNode) -> None:
