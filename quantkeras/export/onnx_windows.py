@@ -134,7 +134,7 @@ def _pooled(builder: LayerBuilder, x: Tensor, window: Window, op: str) -> Tensor
     """Elements under the window of a padded map, joined by an operator of two operands."""
     for axis in (0, 1):
         size, stride, dilation = window.size[axis], window.strides[axis], window.dilation[axis]
-        count = (x.shape[axis] - window.extent(axis)) // stride + 1
+        count = window.places(axis, x.shape[axis])
         views = []
         for tap in range(size):
             start = tap * dilation

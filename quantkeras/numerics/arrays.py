@@ -168,7 +168,7 @@ def views(x: Array, window: Window) -> Array:
     """(n, h, w, c), padded -> (n, oh, ow, kh, kw, c): a view of what each position sees."""
     (kh, kw), (sh, sw), (dh, dw) = window.size, window.strides, window.dilation
     n, h, w, c = x.shape
-    oh, ow = (h - window.extent(0)) // sh + 1, (w - window.extent(1)) // sw + 1
+    oh, ow = window.places(0, h), window.places(1, w)
     s0, s1, s2, s3 = x.strides
     return np.lib.stride_tricks.as_strided(
         x,

@@ -82,7 +82,7 @@ def combine(function: np.ufunc, x: Array, window: Window, dtype: npt.DTypeLike) 
     """Sums or maxima of what the window sees of x (n, h, w, c), padded: rows, then columns."""
     for axis in (1, 2):
         stride, dilation = window.strides[axis - 1], window.dilation[axis - 1]
-        count = (x.shape[axis] - window.extent(axis - 1)) // stride + 1
+        count = window.places(axis - 1, x.shape[axis])
         found: Array | None = None
         for first in range(0, window.extent(axis - 1), dilation):
             lines = slice(first, first + (count - 1) * stride + 1, stride)

@@ -92,16 +92,14 @@ class Window:
         """Height and width of the output for an input of that size."""
         pads = self.pads(height_width)
         height, width = (
-            window_places(
-                self.widened(a, height_width[a]),
-                pads[a],
-                self.size[a],
-                self.strides[a],
-                self.dilation[a],
-            )
-            for a in (0, 1)
+            self.places(a, self.widened(a, height_width[a]) + sum(pads[a])) for a in (0, 1)
         )
         return height, width
+
+    def places(self, axis: int, length: int) -> int:
+        """How often it finds place along an axis of a map that is widened and padded."""
+        size, stride, dilation = self.size[axis], self.strides[axis], self.dilation[axis]
+        return window_places(length, (0, 0), size, stride, dilation)
 
     def widened(self, axis: int, length: int) -> int:
         """Rows (axis 0) or columns (axis 1) of an input with the zeros between its pixels."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..graph import Graph, Node
 from ..kinds import Trait
 from ..match import Match, Rewrite
-from ..shapes import window_of, window_pads
+from ..shapes import window_of, window_output, window_pads
 from .linear import explicit_pads, same_or_explicit
 
 _UNKNOWN_SIZE = "its input size is not known, and so is what 'same' means for it"
@@ -140,11 +140,7 @@ class SplitStridedDepthwise:
         name = graph.unique_name(f"{node.name}/dense")
         share = None if node.share is None else f"{node.share}/dense"
         first = node.with_attrs(strides=(1, 1), padding=padding).with_(name=name, share=share)
-        spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
-        sizes = [
-            None if a is None else a + sum(p) - k + 1
-            for a, p, k in zip(area[:2], pads, spans, strict=True)
-        ]
+        sizes = window_output(pads, area[:2], size, (1, 1), dilation)
         same = window_pads("same", sizes, (3, 3), strides)
         top, left = (1, 1) if same is None else (same[0][0], same[1][0])
         channels = node.weights["kernel"].shape[2] * node.weights["kernel"].shape[3]
