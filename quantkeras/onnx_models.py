@@ -74,6 +74,7 @@ def from_onnx(
 
     Raises:
         sanitize.onnx_io.OnnxError: naming the node, for a model that cannot be read.
+        FileNotFoundError: for a path that leads nowhere.
         ImportMismatch: where the two models disagree.
     """
     sizes = None if shapes is None else onnx_shapes(shapes)

@@ -87,15 +87,18 @@ def quantize(
         ONNX model that was given.
 
     Raises:
-        QuantizationError: for a model in which nothing can be quantized, bad samples, names in
-            qparams that no layer has and, if strict, a layer that has to stay float.
+        QuantizationError: for what is no model, a quantized one and one in which nothing can be
+            quantized, bad samples, names in qparams that no layer has and, if strict, a layer that
+            has to stay float.
         NonFiniteError: for weights that are NaN or infinite.
         quantkeras.params.ParamsError: for qparams that are none.
         AccumulatorTooWide: for accumulators that 8 bits are too many for.
+        sanitize.GraphError: for a Keras model that cannot be read.
         sanitize.keras_io.reading_check.ReadingError: if what was read computes something else than
             the model; it names the layer.
         sanitize.match.RewriteError: if what sanitizing made of it does; it names the rule.
         sanitize.onnx_io.OnnxError: for an ONNX model that cannot be read.
+        FileNotFoundError: for a path that leads nowhere.
 
     Warns:
         QuantizationLossWarning: where an output keeps less than 20 dB of signal to noise on the

@@ -62,6 +62,8 @@ def calibrate_onnx(
     Raises:
         QuantizationError: for a name that no node has, samples that do not fit, or numbers that are
             not finite.
+        ModelFileError: for a file that is no ONNX model.
+        FileNotFoundError: for a path that leads nowhere.
     """
     require("onnx", "onnxruntime")
     from .model_source import load_model

@@ -82,6 +82,8 @@ def quantize_onnx(
     Raises:
         QuantizationError: for a name that no node or tensor has, a missing scale, settings that
             exclude each other, or a result that does not run where the float model does.
+        ModelFileError: for a file that is no ONNX model, and one that cannot be written.
+        FileNotFoundError: for a path that leads nowhere.
     """
     require("onnx", "onnxruntime")
     if mode not in MODES:

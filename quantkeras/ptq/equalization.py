@@ -130,8 +130,8 @@ def equalize(
         The equalized float model.
 
     Raises:
-        quantkeras.params.ParamsError: for qparams that are none.
-        sanitize.GraphError: for a model that cannot be read.
+        QuantizationError: for what is no model, a quantized one, and qparams that are none.
+        sanitize.GraphError: for a Keras model that cannot be read.
         sanitize.onnx_io.OnnxError: for an ONNX model that cannot be read.
     """
     network = float_network(model)

@@ -56,6 +56,7 @@ def read_onnx(
     Raises:
         OnnxError: naming the node, for what cannot be read.
         FileNotFoundError: for a path that leads nowhere.
+        TypeError: for what is no model.
         ValueError: for another layout.
     """
     return import_onnx(model, layout=layout, shapes=shapes).graph
@@ -91,6 +92,7 @@ def import_onnx(
     Raises:
         OnnxError: naming the node, for what cannot be read: see ``load_model``.
         FileNotFoundError: for a path that leads nowhere.
+        TypeError: for what is no model.
         ValueError: for another layout.
     """
     if layout not in ("channels_last", "as_is"):
