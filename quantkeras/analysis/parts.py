@@ -30,10 +30,14 @@ ACCUMULATOR = "accumulator"
 class Part:
     """One layer of a quantized model.
 
-    steps: what it does, such as ``conv2d+relu``. weight_bits: 0 without weights; each output
-    channel has a step of its own. output: format of what leaves it, such as ``uint8.5`` (8 bits, 5
-    of them fractional; ``4..6`` where channels differ), ``accumulator`` or ``float32``.
-    accumulator_bits: needed in hardware, sign included; None where that is not known.
+    Attributes:
+        name: the layer's.
+        state: whether integers or floats come in, are computed or leave.
+        steps: what it does, such as ``conv2d+relu``.
+        weight_bits: 0 without weights; each output channel has a step of its own.
+        output: format of what leaves it, such as ``uint8.5`` (8 bits, 5 of them fractional;
+            ``4..6`` where channels differ), ``accumulator`` or ``float32``.
+        accumulator_bits: needed in hardware, sign included; None where that is not known.
     """
 
     name: str

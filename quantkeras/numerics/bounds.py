@@ -39,10 +39,13 @@ INT64_LIMIT = 2**63
 class LayerBounds:
     """Intervals of the steps of one layer, per channel or for the whole tensor.
 
-    inputs: after alignment, one for the tensor or per channel. accumulator: core plus bias, with
-    its partial sums. total: after pooling and ReLU, what the rescale starts from. output: what
-    leaves the layer, one interval for the whole tensor. rescale_bits: the bits of magnitude that
-    ``|acc * scale| + 2**(shift - 1)`` takes, 0 without a rescale.
+    Attributes:
+        inputs: after alignment, one for the tensor or per channel.
+        accumulator: core plus bias, with its partial sums.
+        total: after pooling and ReLU, what the rescale starts from.
+        output: what leaves the layer, one interval for the whole tensor.
+        rescale_bits: the bits of magnitude that ``|acc * scale| + 2**(shift - 1)`` takes, 0 without
+            a rescale.
     """
 
     inputs: tuple[Interval, ...]

@@ -37,11 +37,22 @@ Slices = tuple[tuple[int, int | None, int], ...]
 class LayerSpec:
     """The static part of a hardware layer: everything but its numbers.
 
-    kind: one of :data:`~quantkeras.numerics.kinds.KINDS`; window: of a convolution; groups: of a
-    conv2d; relu: clip at zero; axis: of concat, counted without the batch dimension; shape: target
-    of reshape; dims: order of permute, zero-based without the batch dimension; pads: of pad;
-    slices: (start, stop, step) of each unbatched axis, stop None for the end of a backward slice;
-    size: by what upsample repeats rows and columns.
+    Attributes:
+        kind: one of :data:`~quantkeras.numerics.kinds.KINDS`.
+        window: of a convolution.
+        groups: of a conv2d.
+        pool: at the end of the layer, None without one.
+        relu: clip at zero.
+        axis: of concat, counted without the batch dimension.
+        shape: target of reshape.
+        dims: order of permute, zero-based without the batch dimension.
+        pads: of pad.
+        slices: (start, stop, step) of each unbatched axis, stop None for the end of a backward
+            slice.
+        size: by what upsample repeats rows and columns.
+
+    Raises:
+        ValueError: for a kind that there is not.
     """
 
     kind: str
@@ -75,7 +86,18 @@ class LayerSpec:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> LayerSpec:
-        """Inverse of :meth:`to_config`."""
+        """Make a spec of its config, the inverse of :meth:`to_config`.
+
+        Args:
+            config: the fields; those that are missing are at their default.
+
+        Returns:
+            The spec.
+
+        Raises:
+            ValueError: for a kind that there is not.
+            TypeError: for unknown fields and sizes that are no whole numbers.
+        """
         fields = dict(config)
         if fields.get("window") is not None:
             fields["window"] = Window.from_config(fields["window"])
@@ -94,9 +116,13 @@ class LayerSpec:
         return cls(**fields)
 
     def pool_area(self, height_width: Sequence[int]) -> int:
-        """By what the sums of an average pooling are divided (1 if there is none).
+        """Tell by what the sums of an average pooling are divided.
 
-        height_width: size of the map that enters the pool.
+        Args:
+            height_width: size of the map that enters the pool.
+
+        Returns:
+            The divisor, 1 if there is none.
         """
         if self.pool is None or self.pool.kind == "max":
             return 1
@@ -107,11 +133,18 @@ class LayerSpec:
 class LayerParams:
     """The numbers of a hardware layer; None where the layer has no such step.
 
-    weights: (kh, kw, cin/groups, cout), depthwise (kh, kw, c, m) or dense (in, out) integers;
-    bias, bias_shift, max_value, scale, shift: scalar or (c_out,); pad_value: (c_in,), in aligned
-    input integers; input_shifts: one array (broadcastable to the unbatched input) or None per
-    input; qmin, qmax: saturation limits of the rescale; table: (qmax - qmin + 1,) output integers
-    or, per channel, (qmax - qmin + 1, c_out).
+    Attributes:
+        weights: (kh, kw, cin/groups, cout), depthwise (kh, kw, c, m) or dense (in, out) integers.
+        bias: scalar or (c_out,).
+        bias_shift: by what the bias is shifted to the left, scalar or (c_out,).
+        pad_value: (c_in,), in aligned input integers.
+        input_shifts: one array (broadcastable to the unbatched input) or None per input.
+        max_value: of the ReLU, scalar or (c_out,).
+        scale: of the rescale, scalar or (c_out,).
+        shift: of the rescale to the right, scalar or (c_out,).
+        qmin: what the rescale saturates to from below.
+        qmax: and from above.
+        table: (qmax - qmin + 1,) output integers or, per channel, (qmax - qmin + 1, c_out).
     """
 
     weights: Any = None
@@ -161,9 +194,16 @@ def run_layer(
 ) -> Any:
     """Compute one hardware layer on a batch; the module docstring gives the equation.
 
-    inputs: one tensor per input, batch first, channels last. note: told on the way what there is,
-    by the name of the stage: the aligned "inputs", the "accumulator" with its bias, and the "total"
-    that the rescale starts from.
+    Args:
+        spec: what the layer does.
+        params: its numbers, in the kind of ``arrays``.
+        inputs: one tensor per input, batch first, channels last.
+        arrays: how numbers are computed with.
+        note: told on the way what there is, by the name of the stage: the aligned "inputs", the
+            "accumulator" with its bias, and the "total" that the rescale starts from.
+
+    Returns:
+        The output.
     """
     shifts = params.input_shifts or (None,) * len(inputs)
     aligned = [

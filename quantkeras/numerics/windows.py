@@ -39,11 +39,20 @@ class Phase(NamedTuple):
 class Window:
     """A sliding window over height and width: of a kernel or of a pool.
 
-    padding: ``"same"`` and ``"valid"`` as TensorFlow defines them, or explicit
-    ``((top, bottom), (left, right))``. input_dilation: distance of neighbouring input pixels, with
-    zeros between them: a transposed convolution of stride s is a convolution of stride 1 by the
-    flipped kernel, with input_dilation s and explicit padding around the widened input (``"same"``
-    would not say of which input).
+    Attributes:
+        size: (rows, columns).
+        strides: of the output positions.
+        padding: ``"same"`` and ``"valid"`` as TensorFlow defines them, or explicit
+            ``((top, bottom), (left, right))``.
+        dilation: distance of neighbouring elements of the window.
+        input_dilation: distance of neighbouring input pixels, with zeros between them: a transposed
+            convolution of stride s is a convolution of stride 1 by the flipped kernel, with
+            input_dilation s and explicit padding around the widened input (``"same"`` would not say
+            of which input).
+
+    Raises:
+        QuantizationError: for sizes, strides and dilations below 1 or far too large, and paddings
+            that are none of these.
     """
 
     size: tuple[int, int]
@@ -79,17 +88,38 @@ class Window:
         return self.size[0] * self.size[1]
 
     def extent(self, axis: int) -> int:
-        """Input rows (axis 0) or columns (axis 1) that the dilated window spans."""
+        """Tell how much of the input the dilated window spans.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+
+        Returns:
+            Rows or columns.
+        """
         return span(self.size[axis], self.dilation[axis])
 
     def pads(self, height_width: Sequence[int]) -> Pads:
-        """Explicit padding ``((top, bottom), (left, right))`` for an input of that size."""
+        """Work out the explicit padding.
+
+        Args:
+            height_width: size of the input.
+
+        Returns:
+            ``((top, bottom), (left, right))``.
+        """
         pads = window_pads(self.padding, height_width, self.size, self.strides, self.dilation)
         assert pads is not None
         return pads
 
     def output_size(self, height_width: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the output for an input of that size."""
+        """Work out the size of the output.
+
+        Args:
+            height_width: size of the input.
+
+        Returns:
+            Height and width.
+        """
         pads = self.pads(height_width)
         height, width = (
             self.places(a, self.widened(a, height_width[a]) + sum(pads[a])) for a in (0, 1)
@@ -102,13 +132,27 @@ class Window:
         return window_places(length, (0, 0), size, stride, dilation)
 
     def widened(self, axis: int, length: int) -> int:
-        """Rows (axis 0) or columns (axis 1) of an input with the zeros between its pixels."""
+        """Tell how long an input is with the zeros between its pixels.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+            length: without them.
+
+        Returns:
+            Rows or columns.
+        """
         return (length - 1) * self.input_dilation[axis] + 1
 
     def tap_groups(self, axis: int) -> list[slice]:
-        """Taps of the kernel that may see input pixels together, by the output position.
+        """Group the taps of the kernel that may see input pixels together, by the output position.
 
         All of them without input dilation; with it, the others see zeros meanwhile.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+
+        Returns:
+            The taps of each group.
         """
         stride = self.input_dilation[axis]
         shared = math.gcd(stride, self.dilation[axis])
@@ -116,9 +160,16 @@ class Window:
         return groups if shared == 1 else [*groups, slice(0, 0)]
 
     def phases(self, axis: int, length: int) -> list[Phase]:
-        """Output positions along an axis of `length` pixels, by which taps see the input.
+        """Group output positions by which taps see the input.
 
         For stride and dilation 1, as transposed convolutions have them.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+            length: pixels of the input along it.
+
+        Returns:
+            One entry for each remainder of the position by the stride.
         """
         stride, before = self.input_dilation[axis], self.pads((length, length))[axis][0]
         count = self.output_size((length, length))[axis]
@@ -130,7 +181,17 @@ class Window:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Window:
-        """Build from the plain lists and whole numbers of a JSON file."""
+        """Build from the plain lists and whole numbers of a JSON file.
+
+        Args:
+            config: the fields; those that are missing are at their default.
+
+        Returns:
+            The window.
+
+        Raises:
+            TypeError: for sizes that are no whole numbers.
+        """
         padding = config.get("padding", "valid")
         if not isinstance(padding, str):
             (top, bottom), (left, right) = padding
@@ -145,11 +206,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling inside a hardware layer: ``"max"``, ``"average"`` or ``"global_average"``.
+    """Pooling inside a hardware layer.
 
-    ``window`` is None for the global kind. Padding never takes part. An average is a sum whose
-    divisor :meth:`area` belongs to the rescale. At a padded border fewer elements are under the
-    window; there the sum is first multiplied by an integer, see :meth:`border_factors`.
+    Padding never takes part. An average is a sum whose divisor :meth:`area` belongs to the rescale.
+    At a padded border fewer elements are under the window; there the sum is first multiplied by an
+    integer, see :meth:`border_factors`.
+
+    Attributes:
+        kind: ``"max"``, ``"average"`` or ``"global_average"``.
+        window: None for the global kind.
+        keepdims: of the global kind: keep rows and columns, one each.
     """
 
     kind: str
@@ -157,23 +223,41 @@ class Pool:
     keepdims: bool = False
 
     def area(self, height_width: Sequence[int]) -> int:
-        """By what the sums of an average must be divided, for a map of that size.
+        """Tell by what the sums of an average must be divided.
 
-        The number of elements under the window, or the least common multiple of these numbers
-        where they differ.
+        Args:
+            height_width: size of the map.
+
+        Returns:
+            The number of elements under the window, or the least common multiple of these numbers
+            where they differ.
         """
         if self.window is None:
             return height_width[0] * height_width[1]
         return math.lcm(*np.unique(self._divisors(height_width)).tolist())
 
     def border_factors(self, height_width: Sequence[int]) -> npt.NDArray[np.int64] | None:
-        """``area / elements under the window`` per position, (oh, ow, 1); None if all are 1."""
+        """Work out ``area / elements under the window`` per position.
+
+        Args:
+            height_width: size of the map.
+
+        Returns:
+            The factors, (oh, ow, 1); None if all are 1.
+        """
         if self.window is None or self.window.pads(height_width) == NO_PADS:
             return None
         return (self.area(height_width) // self._divisors(height_width))[..., None]
 
     def counts(self, height_width: Sequence[int]) -> npt.NDArray[np.int64]:
-        """How many elements of a map of that size are under the window, per position (oh, ow)."""
+        """Count the elements of a map that are under the window.
+
+        Args:
+            height_width: size of the map.
+
+        Returns:
+            The counts per position, (oh, ow).
+        """
         if self.window is None:
             return np.full((1, 1), math.prod(height_width))
         window, pads = self.window, self.window.pads(height_width)
@@ -191,7 +275,18 @@ class Pool:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Pool:
-        """Build from the plain lists and numbers of a JSON file."""
+        """Build from the plain lists and numbers of a JSON file.
+
+        Args:
+            config: the fields.
+
+        Returns:
+            The pool.
+
+        Raises:
+            KeyError: without a kind.
+            TypeError: for sizes that are no whole numbers.
+        """
         window = config.get("window")
         return cls(
             config["kind"],

@@ -33,9 +33,12 @@ Array = NDArray[np.float64]
 class BiasResult:
     """What happened to the biases of one layer.
 
-    shift: root mean square over the channels of the mean error before, in units of the layer's
-    output. relative: the same in standard deviations of the float output (empirical only).
-    reason: why the layer was left as it is.
+    Attributes:
+        layer: its name.
+        shift: root mean square over the channels of the mean error before, in units of the layer's
+            output.
+        relative: the same in standard deviations of the float output (empirical only).
+        reason: why the layer was left as it is.
     """
 
     layer: str

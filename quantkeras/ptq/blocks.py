@@ -49,8 +49,13 @@ LOOK_EVERY = 50
 class BlockResult:
     """What block reconstruction did.
 
-    before, after: mean squared error of the block's output on samples held out. moved: part of the
-    integers that changed. steps: of gradient descent. kept: False if it was no better, and undone.
+    Attributes:
+        layers: names of those in the block.
+        before: mean squared error of the block's output on samples held out.
+        after: the same afterwards.
+        moved: part of the integers that changed.
+        steps: of gradient descent.
+        kept: False if it was no better, and undone.
     """
 
     layers: tuple[str, ...]

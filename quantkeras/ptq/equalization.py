@@ -59,9 +59,16 @@ its bias would dwarf all other channels.
 class LinkResult:
     """What equalization did between two layers.
 
-    before, after: largest ratio of the two weight ranges over the channels, 1 if all are equal.
-    smallest, largest: of the factors s. absorbed: channels whose high bias moved on. reason: why
-    nothing was done; then reader is "".
+    Attributes:
+        producer: the first.
+        reader: the second, whose weights read it; "" where nothing was done.
+        through: kinds of the nodes between them.
+        before: largest ratio of the two weight ranges over the channels, 1 if all are equal.
+        after: the same afterwards.
+        smallest: of the factors s.
+        largest: of the factors s.
+        absorbed: channels whose high bias moved on.
+        reason: why nothing was done.
     """
 
     producer: str

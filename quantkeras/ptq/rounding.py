@@ -49,10 +49,15 @@ ATTEMPTS = 3
 class RoundingResult:
     """What happened to the weights of one layer.
 
-    before, after: mean squared error of the output that the rounding of the weights adds, to the
-    nearest integer and adaptively. moved: part of the weights that are not the nearest integer of
-    the float weight. penalty: how strongly the float weights held the new ones, infinite where
-    they were only rounded. reason: why the layer was left as it is.
+    Attributes:
+        layer: its name.
+        before: mean squared error of the output that the rounding of the weights adds, to the
+            nearest integer.
+        after: the same, adaptively.
+        moved: part of the weights that are not the nearest integer of the float weight.
+        penalty: how strongly the float weights held the new ones, infinite where they were only
+            rounded.
+        reason: why the layer was left as it is.
     """
 
     layer: str
