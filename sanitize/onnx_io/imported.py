@@ -65,6 +65,8 @@ class OnnxImport:
         nodes: the ONNX nodes that data flow through, in order; those that compute constants are
             none.
         products: names of the dynamic integer products that are read as float ones.
+        alone: whether data decide about branches or loops, so that the model says what it computes
+            of one sample at a time.
     """
 
     graph: Graph
@@ -73,3 +75,4 @@ class OnnxImport:
     opset: int
     nodes: tuple[OnnxNode, ...]
     products: tuple[str, ...] = ()
+    alone: bool = False

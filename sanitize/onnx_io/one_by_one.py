@@ -67,6 +67,13 @@ def one_by_one(r: Reading, node: OnnxNode) -> list[Tensor]:
 
     Raises OnnxError, naming it, where it cannot be told what it makes of one sample.
     """
+    if min(r.batches) > 1 and len(r.batches) == 1:
+        raise error_at(
+            node,
+            f"decides by data, for the {r.batches[0]} samples together that the model takes. Export"
+            " the model for a batch of one",
+        )
+    r.alone = True
     parts = [*_put_off(r, node.reads), node]
     made = {name for part in parts for name in part.outputs}
     reads = [name for name in _in_order(parts) if name not in made]

@@ -122,7 +122,8 @@ def import_onnx(
         for node in graph.nodes
         if any(name and not isinstance(r.values.get(name), Known) for name in node.outputs)
     )
-    return OnnxImport(built, tuple(inputs), tuple(outputs), graph.opset, flowing, form.products)
+    ports = tuple(inputs), tuple(outputs)
+    return OnnxImport(built, *ports, graph.opset, flowing, form.products, r.alone)
 
 
 def _read_inputs(

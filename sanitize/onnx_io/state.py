@@ -42,6 +42,8 @@ class Reading:
         self.kernels: dict[str, tuple[str, ...]] = {}
         # Nodes left to the branch or loop that they decide, by what they make.
         self.put_off: dict[str, OnnxNode] = {}
+        # Whether there was such a one.
+        self.alone = False
         # Whether (n, c, t) is held as (n, t, c) somewhere.
         self.sequences = False
         self.label = ""

@@ -1,5 +1,6 @@
 """Branches and loops that data decide about: read as what they are for a batch of one."""
 
+import keras
 import numpy as np
 import onnxruntime
 import pytest
@@ -109,6 +110,15 @@ def test_what_is_in_front_stays_integer(values):
     np.testing.assert_allclose(found, one_at_a_time(proto, values), atol=0.1)
 
 
+def test_as_a_keras_model(values, tmp_path):
+    proto = conditional(*MEAN)
+    network = qk.from_onnx(proto)
+    network.save(tmp_path / "net.keras")
+    loaded = keras.models.load_model(tmp_path / "net.keras")
+    found = np.asarray(loaded(values.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, one_at_a_time(proto, values), atol=1e-5)
+
+
 def test_samples_along_another_axis(values):
     steps = np.ascontiguousarray(values[:, 0].transpose(1, 0, 2))
     assert check(conditional(*MEAN, shape=(4, "batch", 5)), steps, 1)[-1] == "opaque"
@@ -164,6 +174,12 @@ def test_branches_of_other_shapes_are_refused():
     attribute.g.CopyFrom(other)
     with pytest.raises(OnnxError, match=r"'If_y' \(If\) decides by data, and its branches make"):
         import_onnx(proto)
+
+
+def test_a_model_that_decides_for_several_samples_is_refused():
+    with pytest.raises(OnnxError, match=r"'If_y' \(If\) decides by data, for the 2 samples"):
+        import_onnx(conditional(*MEAN, shape=(2, *SHAPE)))
+    assert import_onnx(conditional(*MEAN, shape=(1, *SHAPE))).alone
 
 
 def test_an_output_without_samples_is_refused():
