@@ -61,6 +61,9 @@ def convert(model: Any, part: int = 0) -> Program:
         FloatTailWarning: of float layers behind the program, unless it is a softmax, a sigmoid or
             the like at the very end, which is left to the application, and of those before it.
         AccumulatorWarning: of a model whose accumulators have outgrown buffer_bits in training.
+
+    Example:
+        ``convert(quantized).save("net.qkp")``
     """
     reading = QuantizedGraph.of(model, "convert")
     program = integer_program(reading, part)

@@ -62,6 +62,9 @@ def verify(
     Warns:
         InputMismatchWarning: of samples that are prepared in another way than those of the
             calibration.
+
+    Example:
+        ``assert verify(quantized, convert(quantized), x).exact``
     """
     if not isinstance(program, Program):
         raise QuantizationError(

@@ -75,6 +75,9 @@ def export_onnx(
             has no ONNX operators.
         AccumulatorTooWide: for a layer whose numbers ONNX has no integers for.
         ModelFileError: for a file that cannot be written.
+
+    Example:
+        ``export_onnx(quantized, "net.onnx", input_type="uint8")``
     """
     if format not in FORMATS:
         raise QuantizationError(f"format is {' or '.join(map(repr, FORMATS))}, not {format!r}")

@@ -31,6 +31,9 @@ def resized(model: keras.Model, shapes: Mapping[str, Sizes] | Sizes) -> keras.Mo
     Raises:
         QuantizationError: for a model whose layers do not fit such inputs, for one without
             quantized layers, and for names and numbers of axes that are none of its.
+
+    Example:
+        ``resized(quantized, (320, 240, 3))``
     """
     check_quantized(model, "resized")
     tensors = keras.tree.flatten(model.input)

@@ -127,7 +127,15 @@ class Window:
         return height, width
 
     def places(self, axis: int, length: int) -> int:
-        """How often it finds place along an axis of a map that is widened and padded."""
+        """Count how often it finds place along an axis of a map that is widened and padded.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+            length: of that map along it.
+
+        Returns:
+            The count of places.
+        """
         size, stride, dilation = self.size[axis], self.strides[axis], self.dilation[axis]
         return window_places(length, (0, 0), size, stride, dilation)
 

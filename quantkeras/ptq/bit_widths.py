@@ -124,6 +124,9 @@ def mixed_precision(
 
     Raises:
         QuantizationError: for a budget that cannot be kept, and bad arguments.
+
+    Example:
+        ``quantize(model, mixed_precision(model, x, budget=0.6), samples=x)``
     """
     model = as_keras(model)
     search = _Search(model, samples, widths, qparams, num_samples)

@@ -140,6 +140,9 @@ def equalize(
         QuantizationError: for what is no model, a quantized one, and qparams that are none.
         sanitize.GraphError: for a Keras model that cannot be read.
         sanitize.onnx_io.OnnxError: for an ONNX model that cannot be read.
+
+    Example:
+        ``quantized = quantize(equalize(model), qparams, samples=x)``
     """
     network = float_network(model)
     raw = network.graph

@@ -41,7 +41,15 @@ class Engine(Protocol):
     """Runs a program on batches of quantized inputs."""
 
     def run(self, inputs: Mapping[str, Array], keep: Sequence[str]) -> Tensors:
-        """Int64 tensors of the names in keep, from int64 inputs (n, *shape) by name; n >= 1."""
+        """Run the program on a batch.
+
+        Args:
+            inputs: int64 (n, *shape) by name; n >= 1.
+            keep: names of the tensors that are wanted.
+
+        Returns:
+            These, int64, by name.
+        """
         ...
 
 
@@ -56,7 +64,15 @@ class Step(NamedTuple):
 
 
 class ReferenceEngine:
-    """The normative engine: int64, straight from the definition."""
+    """The normative engine: int64, straight from the definition.
+
+    Args:
+        program: what it runs.
+
+    Raises:
+        AccumulatorTooWide: for a layer that no engine computes exactly.
+        QuantizationError: for one whose integers do not fit the format it declares.
+    """
 
     def __init__(self, program: ProgramData) -> None:
         program_bounds(program)
@@ -68,12 +84,29 @@ class ReferenceEngine:
         ]
 
     def run(self, inputs: Mapping[str, Array], keep: Sequence[str]) -> Tensors:
-        """Int64 tensors of the names in keep."""
+        """Run the program on a batch, see Engine.
+
+        Args:
+            inputs: int64 (n, *shape) by name; n >= 1.
+            keep: names of the tensors that are wanted.
+
+        Returns:
+            These, int64, by name.
+        """
         return _run_steps(self._steps, dict(inputs), last_uses(self._program, keep))
 
 
 class BlasEngine:
-    """The fast engine: tensors are floats that hold the same integers."""
+    """The fast engine: tensors are floats that hold the same integers.
+
+    Args:
+        program: what it runs.
+
+    Raises:
+        AccumulatorTooWide: for a layer that no engine computes exactly.
+        QuantizationError: for one whose integers do not fit the format it declares, and where
+            NumPy's matrix product is not exact.
+    """
 
     def __init__(self, program: ProgramData) -> None:
         check_blas()
@@ -99,7 +132,15 @@ class BlasEngine:
             )
 
     def run(self, inputs: Mapping[str, Array], keep: Sequence[str]) -> Tensors:
-        """Int64 tensors of the names in keep."""
+        """Run the program on a batch, see Engine.
+
+        Args:
+            inputs: int64 (n, *shape) by name; n >= 1.
+            keep: names of the tensors that are wanted.
+
+        Returns:
+            These, int64, by name.
+        """
         tensors = {name: x.astype(self._types[name]) for name, x in inputs.items()}
         kept = _run_steps(self._steps, tensors, last_uses(self._program, keep))
         return {name: x.astype(np.int64) for name, x in kept.items()}

@@ -134,6 +134,9 @@ def lower(program: ProgramData, *, alignment: int = 1, packed: bool = True) -> L
     Raises:
         AccumulatorTooWide: for a layer that no engine computes exactly.
         QuantizationError: for one whose integers do not fit the format it declares.
+
+    Example:
+        ``lower(program, alignment=16).arena_bytes``
     """
     bounds, shapes, storage = program_bounds(program), program.shapes, storage_of(program)
     limits = {entry.name: (entry.format.qmin, entry.format.qmax) for entry in program.inputs}
