@@ -20,7 +20,7 @@ from sanitize.onnx_io.protos import value_info
 from ..numerics.kinds import Trait
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
 from ..numerics.rounding import pow2
-from ..numerics.shapes import fixed_shape, output_shape
+from ..numerics.shapes import core_shape, output_channels
 from ..runtime import Program, ProgramInput, ProgramLayer
 from .integer_ends import emit_order, graph_input
 from .integer_form import tensor_names
@@ -241,9 +241,6 @@ def _emit_movement(builder: LayerBuilder, style: Style, spec: LayerSpec, x: Held
 
 def _core_shape(layer: ProgramLayer, read: list[Held]) -> Shape:
     """Unbatched shape of the core of a layer, before it is pooled."""
-    weights, channels = layer.params.weights, None
-    if weights is not None:
-        depthwise = layer.spec.kind == "depthwise_conv2d"
-        channels = int(np.prod(weights.shape[2:])) if depthwise else int(weights.shape[-1])
     shapes = [held.tensor.shape for held in read]
-    return fixed_shape(output_shape(replace(layer.spec, pool=None), shapes, channels), layer.name)
+    channels = output_channels(layer.spec, layer.params.weights)
+    return core_shape(layer.spec, shapes, channels, layer.name)

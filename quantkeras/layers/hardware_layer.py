@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from ..numerics.layer import LayerParams, LayerSpec
-from ..numerics.shapes import fixed_shape, output_shape
+from ..numerics.shapes import core_shape, output_shape
 from ..numerics.weights import grid_value, scale_to_grid
 from ..numerics.windows import Pool
 from . import exact_ops as exact
@@ -173,9 +173,8 @@ class HardwareLayer(LayerCalls, FunctionStage, keras.layers.Layer):
         """Number of accumulators that the average pooling adds up; 1 without one."""
         if self.pool is None or self.pool.kind == "max":
             return 1
-        before = dataclasses.replace(self.spec, pool=None)
-        shape = output_shape(before, self._input_shapes, self.core_channels())
-        return self.pool.area(fixed_shape(shape[:2], self.name))
+        core = core_shape(self.spec, self._input_shapes, self.core_channels(), self.name)
+        return self.pool.area(core[:2])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shapes = input_shape if is_list_of_shapes(input_shape) else [input_shape]

@@ -135,11 +135,10 @@ class IntervalArrays:
         self, x: Bounded, weights: Any, window: Window, groups: int, pad_value: Any
     ) -> Bounded:
         step = partial(conv_interval, groups=groups)
-        return self._convolved(step, x, weights, window, pad_value, weights.shape[3])
+        return self._convolved(step, x, weights, window, pad_value)
 
     def depthwise_conv2d(self, x: Bounded, weights: Any, window: Window, pad_value: Any) -> Bounded:
-        channels = weights.shape[2] * weights.shape[3]
-        return self._convolved(depthwise_interval, x, weights, window, pad_value, channels)
+        return self._convolved(depthwise_interval, x, weights, window, pad_value)
 
     def dense(self, x: Bounded, weights: Any) -> Bounded:
         sums = conv_interval(x.by_channel(), np.asarray(weights)[None, None])
@@ -213,7 +212,6 @@ class IntervalArrays:
         weights: Any,
         window: Window,
         pad_value: Any,
-        channels: int,
     ) -> Bounded:
         """Where the input is widened by zeros, an output position sees pixels through some taps of
         the kernel only; the rest of the kernel adds zeros.
@@ -227,7 +225,7 @@ class IntervalArrays:
             padding = None if padding is None else pad_value
             each = each if window.input_dilation == (1, 1) else each.including(0)
         found = cover_intervals([step(each, kernel, pad_value=padding) for kernel in kernels])
-        return Bounded(found, self._shapes.depthwise_conv2d(x.shape, channels, window, None))
+        return Bounded(found, self._shapes.conv2d(x.shape, found.lo.size, window, 1, None))
 
 
 def _moved(x: Bounded, movement: LayerSpec) -> Bounded:

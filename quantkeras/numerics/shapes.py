@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import QuantizationError
 from .layer import LayerParams, LayerSpec, Slices, run_layer
@@ -38,6 +42,23 @@ def output_shape(
     if any(size is not None and size < 1 for size in shape):
         raise QuantizationError(f"nothing is left of {_text(shapes)}: the output is {shape}")
     return shape
+
+
+def core_shape(
+    spec: LayerSpec, shapes: Sequence[tuple[int | None, ...]], channels: int | None, name: str
+) -> tuple[int, ...]:
+    """:func:`output_shape` before the pooling at the end; QuantizationError if sizes are unknown,
+    naming whose shape it is.
+    """
+    return fixed_shape(output_shape(replace(spec, pool=None), shapes, channels), name)
+
+
+def output_channels(spec: LayerSpec, weights: npt.ArrayLike | None) -> int | None:
+    """Output channels of a layer with these weights; None without."""
+    if weights is None:
+        return None
+    *_, before, last = np.shape(weights)
+    return int(last * before if spec.kind == "depthwise_conv2d" else last)
 
 
 class ShapeArrays:

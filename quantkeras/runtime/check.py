@@ -6,7 +6,6 @@ Every refusal names the thing, the reason and the remedy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from ..errors import NonFiniteError, QuantizationError
 from ..numerics.kinds import Trait
-from ..numerics.shapes import fixed_shape, output_shape
+from ..numerics.shapes import core_shape, output_channels, output_shape
 from ..numerics.tables import MAX_TABLE_BITS
 from .field_checks import (
     check_input_fields,
@@ -84,8 +83,9 @@ def _check_layer(layer: ProgramLayer) -> None:
 
 
 def _check_shape(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
+    channels = output_channels(layer.spec, layer.params.weights)
     try:
-        computed = output_shape(layer.spec, shapes, _channels(layer))
+        computed = output_shape(layer.spec, shapes, channels)
     except QuantizationError as error:
         raise QuantizationError(f"layer {layer.name!r} ({layer.spec.kind}): {error}") from error
     if computed != tuple(layer.output_shape):
@@ -93,7 +93,7 @@ def _check_shape(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
             f"layer {layer.name!r} gives shape {computed} from {', '.join(map(str, shapes))}, not "
             f"{tuple(layer.output_shape)}"
         )
-    check_layer_sizes(layer, shapes, _channels(layer))
+    check_layer_sizes(layer, shapes, channels)
     _check_weights(layer, shapes[0])
     _check_pool(layer, shapes)
     _check_table(layer)
@@ -118,8 +118,8 @@ def _check_pool(layer: ProgramLayer, shapes: Sequence[Shape]) -> None:
         return
     if pool.window.input_dilation != (1, 1):
         raise QuantizationError(f"layer {layer.name!r}: a pool has no input dilation")
-    before = output_shape(replace(layer.spec, pool=None), shapes, _channels(layer))
-    if not pool.counts(fixed_shape(before[:2])).all():
+    channels = output_channels(layer.spec, layer.params.weights)
+    if not pool.counts(core_shape(layer.spec, shapes, channels, layer.name)[:2]).all():
         raise QuantizationError(
             f"layer {layer.name!r}: {pool.window} sees nothing but padding somewhere; a pool's "
             "padding is below its size"
@@ -143,13 +143,6 @@ def _check_table(layer: ProgramLayer) -> None:
         raise QuantizationError(
             f"layer {layer.name!r}: a table of {count} entries; {2**MAX_TABLE_BITS} at most"
         )
-
-
-def _channels(layer: ProgramLayer) -> int | None:
-    if layer.params.weights is None:
-        return None
-    *_, before, last = np.shape(layer.params.weights)
-    return int(last * before if layer.spec.kind == "depthwise_conv2d" else last)
 
 
 def kept_names(program: ProgramData, keep: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..errors import NonFiniteError, QuantizationError
 from ..numerics import Format
 from ..numerics.kinds import Trait
 from ..numerics.layer import LayerParams, LayerSpec
-from ..numerics.shapes import fixed_shape, output_shape
+from ..numerics.shapes import core_shape
 from ..numerics.windows import Pool, Window
 from .parts import ProgramInput, ProgramLayer, Shape
 from .program_data import ProgramData
@@ -78,7 +77,7 @@ def check_layer_sizes(layer: ProgramLayer, shapes: Sequence[Shape], channels: in
     numbers are of a shape that fits, and within their range.
     """
     owner, spec, params = f"layer {layer.name!r}", layer.spec, layer.params
-    core = fixed_shape(output_shape(replace(spec, pool=None), shapes, channels), owner)
+    core = core_shape(spec, shapes, channels, owner)
     _tensor(owner, core)
     if spec.window is not None:
         _padded(owner, spec.window, shapes[0])
