@@ -124,7 +124,7 @@ def _losses(reading: QuantizedGraph, samples: Batch) -> list[_Loss]:
 
 def _located(graph: Graph, end: str, samples: Batch, wanted: np.ndarray, decibels: float) -> _Loss:
     """Where an output loses most: on and on into the half of the layers in which more is lost."""
-    layers = [node for node in _needed(graph, [end]) if rounding_layer(node)]
+    layers = [node for node in graph.needed([end]) if rounding_layer(node)]
     first, last, before, behind = 0, len(layers), CLEAN_DB, decibels
     while last - first > 1:
         middle = (first + last) // 2
@@ -146,7 +146,7 @@ def _values(
 
     What a layer of ``rounded`` reads is rounded, too.
     """
-    needed = _needed(graph, ends)
+    needed = graph.needed(ends)
     uses = Counter(value for node in needed for value in node.inputs)
     values: dict[str, Any] = {}
     for node in needed:
@@ -160,14 +160,6 @@ def _values(
             if uses[value] == 0 and value not in ends:
                 values.pop(value, None)
     return {end: ops.convert_to_numpy(values[end]) for end in ends}
-
-
-def _needed(graph: Graph, ends: Sequence[str]) -> list[Node]:
-    names = set(ends)
-    for node in reversed(graph.nodes):
-        if node.name in names:
-            names.update(map(producer_of, node.inputs))
-    return [node for node in graph if node.name in names]
 
 
 def _decibels(wanted: np.ndarray, found: np.ndarray) -> float | None:

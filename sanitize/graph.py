@@ -155,6 +155,21 @@ class Graph:
         """
         return list(self._consumers.get(producer_of(name), []))
 
+    def needed(self, values: Iterable[str]) -> list[Node]:
+        """Find the nodes that make some values, and all that these depend on.
+
+        Args:
+            values: names of values, or of nodes.
+
+        Returns:
+            Each once, in topological order.
+        """
+        names = set(map(producer_of, values))
+        for node in reversed(self.nodes):
+            if node.name in names:
+                names.update(map(producer_of, node.inputs))
+        return [node for node in self.nodes if node.name in names]
+
     def uses(self, name: str) -> int:
         """Count how many times outputs of a node are read, graph outputs included.
 

@@ -111,6 +111,11 @@ class Node:
         return len(self.attrs["shapes"]) if self.kind == "opaque" else 1
 
     @property
+    def values(self) -> list[str]:
+        """The names of what it makes: its own, and ``name:1`` and so on behind it."""
+        return [self.name, *(f"{self.name}:{index}" for index in range(1, self.output_count))]
+
+    @property
     def channels(self) -> int | None:
         """Size of the last axis of the output, None where it is not known."""
         return self.shape[-1] if self.shape else None

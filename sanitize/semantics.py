@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import Graph, Node, producer_of
+from .graph import Graph, Node
 from .kinds import KINDS
 
 Array = NDArray[Any]
@@ -49,8 +49,7 @@ def evaluate(
     for position, node in enumerate(graph.nodes):
         if node.kind != "input":
             results = run_node(node, [values[value] for value in node.inputs], dtype)
-            for index, result in enumerate(results):
-                values[node.name if index == 0 else f"{node.name}:{index}"] = result
+            values.update(zip(node.values, results, strict=True))
         if keep != "all":
             for value in set(node.inputs):
                 if last_read[value] == position and value not in pinned:
@@ -101,10 +100,3 @@ def run_node(node: Node, inputs: Sequence[Array], dtype: Any = np.float32) -> li
     if fused is not None:
         result = KINDS[fused["kind"]].run(fused, {}, [result])
     return [np.asarray(result, dtype)]
-
-
-def values_of(graph: Graph, node: Node) -> list[str]:
-    """The names of all values that ``node`` makes."""
-    assert producer_of(node.name) == node.name
-    rest = [f"{node.name}:{index}" for index in range(1, node.output_count)]
-    return [node.name, *rest]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 
-from sanitize.graph import Graph, producer_of
+from sanitize.graph import Graph
 
 from ..errors import FloatTailWarning
 from ..final_functions import is_final_function
@@ -21,7 +20,7 @@ def warn_of_floats(graph: Graph, program: Program, part: int) -> None:
     """Warn of what the program leaves to float layers in front of it and behind it, but for the
     functions at the end of the model. What is in front of a later part was asked for.
     """
-    front = _in_front(graph, [entry.name for entry in program.inputs])
+    front = {node.name for node in graph.needed(entry.name for entry in program.inputs)}
     before = [tail for tail in program.float_tail if tail.name in front]
     lost = [
         tail
@@ -52,15 +51,3 @@ def warn_of_floats(graph: Graph, program: Program, part: int) -> None:
 def _listed(tails: list[FloatTail]) -> str:
     named = ", ".join(f"{tail.name!r} ({tail.type})" for tail in tails[:LISTED])
     return named + (f" and {len(tails) - LISTED} more" if len(tails) > LISTED else "")
-
-
-def _in_front(graph: Graph, values: Iterable[str]) -> set[str]:
-    """Names of the nodes that make some values, and of all that they read."""
-    found: set[str] = set()
-    waiting = [producer_of(value) for value in values]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += map(producer_of, graph[name].inputs)
-    return found

@@ -31,17 +31,10 @@ def _before_integers(reading: QuantizedGraph) -> Graph:
     """The part of the graph that InputQuantizers read, if no integers are in it."""
     graph = reading.graph
     entering = [producer_of(node.inputs[0]) for node, _ in reading.inputs()]
-    found: set[str] = set()
-    waiting = list(entering)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += map(producer_of, graph[name].inputs)
-    nodes = tuple(node for node in graph if node.name in found)
-    inputs = tuple(name for name in graph.inputs if name in found)
+    nodes = graph.needed(entering)
+    inputs = tuple(name for name in graph.inputs if graph[name] in nodes)
     outputs = tuple(dict.fromkeys(name for name in entering if graph[name].kind != "input"))
-    return Graph(nodes, inputs, outputs, graph.name)
+    return Graph(tuple(nodes), inputs, outputs, graph.name)
 
 
 def prepend_head(

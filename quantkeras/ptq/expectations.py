@@ -14,6 +14,7 @@ and add up in additions; there, independent inputs assumed, variances add up too
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import Any
 
 import keras
@@ -24,14 +25,15 @@ from numpy.typing import NDArray
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 from sanitize.kinds import Trait
-from sanitize.semantics import evaluate, run_node
+from sanitize.semantics import evaluate
 from sanitize.verify import random_inputs
 
 from ..layers import HardwareLayer, InputQuantizer, QuantizedAdd, WeightedLayer
 from ..movement_steps import carry_through
 from ..numerics.shapes import fixed_shape
 from ..provenance import provenance_of
-from ..qmodel import QuantizedGraph, rounding_layer
+from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from ..qmodel.views import compute_node
 from .absorb import Moments, norm_moments, proportion
 from .walk import core_values, quantized_params
 
@@ -97,18 +99,15 @@ def _float_cores(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
     values: dict[str, Any] = {name: array.astype(np.float32) for name, array in inputs.items()}
     cores: dict[str, Array] = {}
     for node in graph:
-        layer = rounding_layer(node)
-        if node.kind == "input" or any(producer_of(v) not in values for v in node.inputs):
+        if node.kind == "input" or any(value not in values for value in node.inputs):
             continue
-        xs = [values[producer_of(v)] for v in node.inputs]
+        if node.kind == "opaque" and rounding_layer(node) is None:
+            continue
+        xs, layer = [values[value] for value in node.inputs], layer_of(node, WeightedLayer)
         if layer is not None:
-            if isinstance(layer, WeightedLayer):
-                core = core_values(layer, xs[0], layer.float_params())
-                cores[node.name] = np.asarray(ops.convert_to_numpy(core), np.float64)
-            y = layer.float_call(xs if len(xs) > 1 else xs[0])
-            values[node.name] = np.asarray(ops.convert_to_numpy(y))
-        elif node.kind != "opaque":
-            values[node.name] = run_node(node, xs)[0]
+            core = core_values(layer, xs[0], layer.float_params())
+            cores[node.name] = np.asarray(ops.convert_to_numpy(core), np.float64)
+        values |= compute_node(node, xs, attrgetter("float_call"))
     return cores
 
 

@@ -219,11 +219,7 @@ def in_batches(
 
 def needed_nodes(reading: QuantizedGraph) -> list[Node]:
     """The nodes that some layer with weights depends on, and these, in order."""
-    needed = {node.name for node, _ in reading.weighted()}
-    for node in reversed(reading.graph.nodes):
-        if node.name in needed:
-            needed.update(producer_of(value) for value in node.inputs)
-    found = [node for node in reading.graph if node.name in needed]
+    found = reading.graph.needed(node.name for node, _ in reading.weighted())
     several = [value for node in found for value in node.inputs if value != producer_of(value)]
     if several:
         raise QuantizationError(

@@ -156,4 +156,4 @@ def compute_node(
         results = [compute(layer)(list(xs) if len(xs) > 1 else xs[0])]
     else:
         results = run_node(node, [np.asarray(keras.ops.convert_to_numpy(x)) for x in xs])
-    return {f"{node.name}:{i}" if i else node.name: result for i, result in enumerate(results)}
+    return dict(zip(node.values, results, strict=True))

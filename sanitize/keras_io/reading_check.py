@@ -175,12 +175,8 @@ def _run_nodes(
         ]
         with np.errstate(all="ignore"):
             made = run_node(node, arrays, dtype)
-        known |= dict(zip(_values(node), made, strict=True))
+        known |= dict(zip(node.values, made, strict=True))
     return [known[value] if value in known else values[value] for value in results]
-
-
-def _values(node: Node) -> list[str]:
-    return [node.name, *(f"{node.name}:{index}" for index in range(1, node.output_count))]
 
 
 def _compare(

@@ -105,8 +105,7 @@ class _Writer:
             self.tensors[node.name] = tensor
         elif node.kind == "opaque":
             results = keras.tree.flatten(self.call_opaque(node, inputs))
-            for index, result in enumerate(results):
-                self.tensors[node.name if index == 0 else f"{node.name}:{index}"] = result
+            self.tensors.update(zip(node.values, results, strict=True))
         elif node.kind == "relu" and "max_value" in node.weights:
             self.tensors[node.name] = self.channel_clip(node, inputs[0])
         else:

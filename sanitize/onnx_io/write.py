@@ -67,8 +67,7 @@ def _write_node(writer: Writer, node: Node) -> None:
     writer.label = node.name
     results = WRITERS[node.kind](writer, node, [writer.values[value] for value in node.inputs])
     made = [results] if isinstance(results, str) else results
-    for index, value in enumerate(made):
-        writer.values[node.name if index == 0 else f"{node.name}:{index}"] = value
+    writer.values.update(zip(node.values, made, strict=True))
 
 
 def _input(writer: Writer, node: Node, layout: Layout) -> onnx.ValueInfoProto:

@@ -48,6 +48,16 @@ def test_consumers_and_uses():
     assert twice.uses("x") == 2 and twice.uses("sum") == 2
 
 
+def test_what_values_depend_on_is_found_in_order():
+    graph = small()
+    assert [node.name for node in graph.needed(["relu"])] == ["x", "conv", "relu"]
+    split = Node("split", "opaque", ("x",), {"shapes": ((4,), (2,))})
+    assert split.values == ["split", "split:1"] and graph["sum"].values == ["sum"]
+    last = Node("last", "relu", ("split:1",))
+    graph = Graph.build([image(), split, last], ["x"], ["last"])
+    assert [node.name for node in graph.needed(["split:1"])] == ["x", "split"]
+
+
 def test_replace_redirects_old_readers_only():
     graph = small()
     clip = Node("clip", "relu", ("relu",), {"max_value": 6.0})
