@@ -16,7 +16,9 @@ from keras import ops
 
 from quantkeras.keras2 import arithmetic, movements, operations
 from quantkeras.keras2.calls import CannotReplace, OpCall, Replacement, tensor
-from sanitize.functions import TENSORFLOW_FUNCTIONS
+from sanitize.functions import TENSORFLOW_FUNCTIONS, of_tensorflow
+from sanitize.keras_io.opaque import OperationLayer
+from sanitize.keras_io.write_functions import activation_layer
 
 
 def replacement(call: OpCall) -> Replacement:
@@ -38,11 +40,21 @@ def _activation(name: str) -> Callable[[OpCall], Replacement]:
     return _unary("Activation", activation=name)
 
 
-def _function(name: str) -> Callable[[OpCall], Replacement]:
-    """An element-wise function by the name that it has in Keras 3."""
-    if hasattr(keras.activations, name):
-        return _activation(name)
-    return operations.unary(getattr(ops, name))
+def _function(call: OpCall) -> Replacement:
+    """An element-wise function with its parameters, as the layer or operation that Keras 3 has."""
+    found = of_tensorflow(call.function, call.rest.get)
+    if found is None:
+        raise CannotReplace(f"Keras has no such function with the arguments {dict(call.rest)}")
+    layer = activation_layer({"kind": "activation", **found})
+    if isinstance(layer, OperationLayer):
+        return operations.unary(getattr(ops, found["function"]))(call)
+    if isinstance(layer, keras.layers.Activation):
+        name = layer.get_config()["activation"]
+        if not isinstance(name, str):
+            name = keras.saving.get_registered_name(layer.activation)
+        return _activation(name)(call)
+    config = {key: value for key, value in found.items() if key != "function"}
+    return Replacement(type(layer).__name__, config, (tensor(call.first),))
 
 
 def _several(class_name: str) -> Callable[[OpCall], Replacement]:
@@ -114,21 +126,6 @@ def _softmax(call: OpCall) -> Replacement:
     return Replacement("Softmax", config, (tensor(call.first),))
 
 
-def _leaky_relu(call: OpCall) -> Replacement:
-    config = {"negative_slope": call.rest.get("alpha", 0.2)}
-    return Replacement("LeakyReLU", config, (tensor(call.first),))
-
-
-def _gelu(call: OpCall) -> Replacement:
-    return _activation("sanitize>gelu_tanh" if call.rest.get("approximate") else "gelu")(call)
-
-
-def _silu(call: OpCall) -> Replacement:
-    if call.rest.get("beta", 1.0) != 1.0:
-        raise CannotReplace("SiLU has a Keras layer only with beta 1")
-    return _activation("silu")(call)
-
-
 _ACTIVATIONS = {
     "identity": "linear",
     "stop_gradient": "linear",
@@ -174,7 +171,7 @@ _REDUCTIONS = {
     "math.reduce_variance": ops.var,
 }
 _REMEDIES: Mapping[str, Callable[[OpCall], Replacement]] = {
-    **{name: _function(function.name) for name, function in TENSORFLOW_FUNCTIONS.items()},
+    **dict.fromkeys(TENSORFLOW_FUNCTIONS, _function),
     **{function: _activation(name) for function, name in _ACTIVATIONS.items()},
     **{name: operations.unary(function) for name, function in _UNARY.items()},
     **{name: operations.two_operands(function) for name, function in _BINARY.items()},
@@ -214,13 +211,10 @@ _REMEDIES: Mapping[str, Callable[[OpCall], Replacement]] = {
     "nn.avg_pool2d": _pool("AveragePooling2D"),
     "nn.bias_add": arithmetic.add,
     "nn.depth_to_space": operations.blocks("depth_to_space"),
-    "nn.gelu": _gelu,
-    "nn.leaky_relu": _leaky_relu,
     "nn.max_pool": _pool("MaxPooling2D"),
     "nn.max_pool2d": _pool("MaxPooling2D"),
     "nn.relu": _unary("ReLU"),
     "nn.relu6": _unary("ReLU", max_value=6.0),
-    "nn.silu": _silu,
     "nn.softmax": _softmax,
     "nn.space_to_depth": operations.blocks("space_to_depth"),
     "pad": movements.pad,

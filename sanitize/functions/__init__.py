@@ -21,6 +21,7 @@ from ._table import (
     is_monotonic,
     least_value,
     of_operator,
+    of_tensorflow,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "least_value",
     "named_spec",
     "of_operator",
+    "of_tensorflow",
     "power_spec",
     "recognised",
     "relu_spec",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._arithmetic import erf
-from ._record import Array, Attrs, Emitter, Function, Tried, always, operator, plain
+from ._record import Array, Attrs, Emitter, Function, Tried, always, called, operator, plain
 
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
@@ -137,22 +137,14 @@ def _read_soft_shrink(get: Callable[[str, Any], Any]) -> dict[str, Any] | None:
     return {"threshold": edge} if bias and bias == edge else None
 
 
-def _read_silu(get: Callable[[str, Any], Any]) -> dict[str, Any] | None:
-    return {} if float(get("alpha", 1.0)) == 1.0 else None
-
-
 def _read_gelu(get: Callable[[str, Any], Any]) -> dict[str, Any]:
     return {"approximate": get("approximate", "none") == "tanh"}
 
 
-def _no_parameters(get: Callable[[str, Any], Any]) -> dict[str, Any]:
-    return {}
-
-
 ACTIVATIONS = (
     Function(
-        "silu", plain(lambda x: x * _sigmoid(x)), _write_silu, {"Swish": _read_silu},
-        keras=("swish",), tried=Tried.WRITTEN_OUT,
+        "silu", plain(lambda x: x * _sigmoid(x)), _write_silu, called("Swish", alpha=(1.0, 1.0)),
+        keras=("swish",), tensorflow=called("nn.silu", beta=(1.0, 1.0)), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "hard_silu", plain(lambda x: x * _hard_sigmoid(x)), **operator("HardSwish"),
@@ -170,45 +162,46 @@ ACTIVATIONS = (
     ),
     Function(
         "sigmoid", plain(_sigmoid), **operator("Sigmoid"), rises=always, least=0.0, most=1.0,
-        tensorflow=("math.sigmoid",), tried=Tried.WRITTEN_OUT,
+        tensorflow=called("math.sigmoid"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "tanh", plain(np.tanh), **operator("Tanh"), rises=always, least=-1.0, most=1.0,
-        tensorflow=("math.tanh",), tried=Tried.WRITTEN_OUT,
+        tensorflow=called("math.tanh"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "hard_tanh", plain(lambda x: np.clip(x, -1.0, 1.0)), _write_hard_tanh,
         rises=always, least=-1.0, most=1.0, tried=Tried.WRITTEN_OUT,
     ),
     Function(
-        "mish", plain(lambda x: x * np.tanh(_softplus(x))), _write_mish, {"Mish": _no_parameters},
+        "mish", plain(lambda x: x * np.tanh(_softplus(x))), _write_mish, called("Mish"),
         tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "gelu", _gelu, _write_gelu, {"Gelu": _read_gelu}, {"approximate": False},
-        tried=Tried.WRITTEN_OUT,
+        tensorflow=called("nn.gelu", approximate=("approximate", False)), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "softplus", plain(_softplus), **operator("Softplus"), rises=always, least=0.0,
-        tensorflow=("math.softplus",), tried=Tried.WRITTEN_OUT,
+        tensorflow=called("math.softplus"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "softsign", plain(lambda x: x / (1.0 + np.abs(x))), **operator("Softsign"),
-        rises=always, least=-1.0, most=1.0, tensorflow=("nn.softsign",), tried=Tried.WRITTEN_OUT,
+        rises=always, least=-1.0, most=1.0, tensorflow=called("nn.softsign"),
+        tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "log_sigmoid", plain(lambda x: -_softplus(-x)), _write_log_sigmoid,
-        rises=always, most=0.0, tensorflow=("math.log_sigmoid",), tried=Tried.WRITTEN_OUT,
+        rises=always, most=0.0, tensorflow=called("math.log_sigmoid"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "selu", plain(lambda x: _SELU_SCALE * _elu(x, _SELU_ALPHA)),
         **operator("Selu", alpha=(_SELU_ALPHA, _SELU_ALPHA), gamma=(_SELU_SCALE, _SELU_SCALE)),
-        rises=always, tensorflow=("nn.selu",), tried=Tried.WRITTEN_OUT,
+        rises=always, tensorflow=called("nn.selu"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "elu", lambda x, attrs: _elu(x, attrs["alpha"]), **operator("Elu", alpha=("alpha", 1.0)),
         parameters={"alpha": 1.0}, rises=lambda attrs: float(attrs["alpha"]) >= 0,
-        tensorflow=("nn.elu",), tried=Tried.WRITTEN_OUT,
+        tensorflow=called("nn.elu"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "celu", _celu, **operator("Celu", alpha=("alpha", 1.0)),
@@ -235,6 +228,7 @@ ACTIVATIONS = (
         "leaky_relu", lambda x, attrs: np.where(x >= 0, x, attrs["negative_slope"] * x),
         **operator("LeakyRelu", alpha=("negative_slope", 0.01)),
         parameters={"negative_slope": 0.2}, keras=None,
+        tensorflow=called("nn.leaky_relu", alpha=("negative_slope", 0.2)),
         rises=lambda attrs: float(attrs["negative_slope"]) >= 0,
     ),
     Function(

@@ -16,6 +16,7 @@ from ._record import (
     Function,
     Tried,
     always,
+    called,
     chain,
     operator,
     plain,
@@ -50,11 +51,11 @@ def _write_erfc(w: Emitter, x: str, attrs: Attrs) -> str:
 ARITHMETIC = (
     Function(
         "exponential", plain(np.exp), **operator("Exp"), rises=always, least=0.0, keras=("exp",),
-        tensorflow=("math.exp",), tried=Tried.WRITTEN_OUT,
+        tensorflow=called("math.exp"), tried=Tried.WRITTEN_OUT,
     ),
     Function(
         "absolute", plain(np.abs), **operator("Abs"), least=0.0, keras=("abs",),
-        tensorflow=("math.abs",), tried=Tried.WRITTEN_OUT,
+        tensorflow=called("math.abs"), tried=Tried.WRITTEN_OUT,
     ),
     Function("square", plain(np.square), _write_square, least=0.0, tried=Tried.ALONE),
     Function(
@@ -63,24 +64,24 @@ ARITHMETIC = (
     ),
     Function(
         "reciprocal", plain(lambda x: 1.0 / x), **operator("Reciprocal"),
-        tensorflow=("math.reciprocal",),
+        tensorflow=called("math.reciprocal"),
     ),
-    Function("sqrt", plain(np.sqrt), **operator("Sqrt"), least=0.0, tensorflow=("math.sqrt",)),
+    Function("sqrt", plain(np.sqrt), **operator("Sqrt"), least=0.0, tensorflow=called("math.sqrt")),
     Function(
         "rsqrt", plain(lambda x: 1.0 / np.sqrt(x)), chain("Sqrt", "Reciprocal"), least=0.0,
-        tensorflow=("math.rsqrt",),
+        tensorflow=called("math.rsqrt"),
     ),
     Function(
         "expm1", plain(np.expm1), with_number("Sub", 1.0, "Exp"), rises=always, least=-1.0,
-        tensorflow=("math.expm1",),
+        tensorflow=called("math.expm1"),
     ),
-    Function("log", plain(np.log), **operator("Log"), tensorflow=("math.log",)),
-    Function("log1p", plain(np.log1p), _write_log1p, tensorflow=("math.log1p",)),
+    Function("log", plain(np.log), **operator("Log"), tensorflow=called("math.log")),
+    Function("log1p", plain(np.log1p), _write_log1p, tensorflow=called("math.log1p")),
     Function("log2", plain(np.log2), with_number("Div", math.log(2.0), "Log")),
     Function("log10", plain(np.log10), with_number("Div", math.log(10.0), "Log")),
     Function(
         "erf", plain(erf), **operator("Erf"), rises=always, least=-1.0, most=1.0,
-        tried=Tried.ALONE, tensorflow=("math.erf",),
+        tried=Tried.ALONE, tensorflow=called("math.erf"),
     ),
     Function(
         "erfc", plain(lambda x: np.asarray(_erfc(x)).astype(x.dtype)), _write_erfc,
@@ -88,20 +89,22 @@ ARITHMETIC = (
     ),
     Function(
         "sin", plain(np.sin), **operator("Sin"), least=-1.0, most=1.0, tried=Tried.ALONE,
-        tensorflow=("math.sin",),
+        tensorflow=called("math.sin"),
     ),
     Function(
         "cos", plain(np.cos), **operator("Cos"), least=-1.0, most=1.0, tried=Tried.ALONE,
-        tensorflow=("math.cos",),
+        tensorflow=called("math.cos"),
     ),
-    Function("sinh", plain(np.sinh), **operator("Sinh"), rises=always, tensorflow=("math.sinh",)),
-    Function("cosh", plain(np.cosh), **operator("Cosh"), least=1.0, tensorflow=("math.cosh",)),
+    Function(
+        "sinh", plain(np.sinh), **operator("Sinh"), rises=always, tensorflow=called("math.sinh"),
+    ),
+    Function("cosh", plain(np.cosh), **operator("Cosh"), least=1.0, tensorflow=called("math.cosh")),
     Function(
         "arctan", plain(np.arctan), **operator("Atan"), rises=always, tried=Tried.ALONE,
-        tensorflow=("math.atan",),
+        tensorflow=called("math.atan"),
     ),
     Function(
         "arcsinh", plain(np.arcsinh), **operator("Asinh"), rises=always,
-        tensorflow=("math.asinh",),
+        tensorflow=called("math.asinh"),
     ),
 )  # fmt: skip

@@ -27,7 +27,8 @@ class Emitter(Protocol):
 
 #: (writer, x, parameters) -> the value of the function, as ONNX operators of opset 17.
 Writer = Callable[[Emitter, str, Attrs], str]
-#: Gets attributes of an ONNX operator, (name, default); the parameters, None for other functions.
+#: Gets attributes of an ONNX operator, or arguments, by (name, default); the parameters, None where
+#: it is another function.
 Operator = Callable[[Callable[[str, Any], Any]], dict[str, Any] | None]
 
 
@@ -69,7 +70,7 @@ class Function:
     least: float = -math.inf
     most: float = math.inf
     keras: tuple[str, ...] | None = ()
-    tensorflow: tuple[str, ...] = ()
+    tensorflow: Mapping[str, Operator] = field(default_factory=dict)
     tried: Tried = Tried.NEVER
 
     @property
@@ -91,17 +92,24 @@ def operator(name: str, **attributes: tuple[str | float, float]) -> dict[str, An
         }
         return w.emit(name, x, **{key: float(value) for key, value in given.items()})
 
+    return {"write": write, "operators": called(name, **attributes)}
+
+
+def called(*names: str, **attributes: tuple[str | float, float]) -> dict[str, Operator]:
+    """The function under each of these names, with such attributes or arguments; see operator."""
+
     def read(get: Callable[[str, Any], Any]) -> dict[str, Any] | None:
         found = {}
         for key, (of, usual) in attributes.items():
-            number = float(get(key, usual))
+            given = get(key, usual)
+            number = given if isinstance(given, bool) else float(given)
             if isinstance(of, str):
                 found[of] = number
             elif not math.isclose(number, of, rel_tol=1e-5):
                 return None
         return found
 
-    return {"write": write, "operators": {name: read}}
+    return dict.fromkeys(names, read)
 
 
 def chain(*operators: str) -> Writer:

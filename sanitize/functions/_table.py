@@ -46,6 +46,16 @@ def of_operator(op: str, get: Callable[[str, Any], Any]) -> dict[str, Any] | Non
     return None
 
 
+def of_tensorflow(name: str, get: Callable[[str, Any], Any]) -> dict[str, Any] | None:
+    """Function and parameters of what Keras 2 files call ``name``; None for other parameters.
+
+    get: the arguments of the call, by (name, default).
+    """
+    function = TENSORFLOW_FUNCTIONS[name]
+    found = function.tensorflow[name](get)
+    return None if found is None else {"function": function.name, **function.parameters, **found}
+
+
 def apply_activation(attrs: Attrs, weights: Mapping[str, Array], x: Array) -> Array:
     """``attrs["function"]`` of ``x``, in the precision of ``x``.
 

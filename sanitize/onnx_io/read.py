@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import onnx.numpy_helper
 
 from ..graph import Graph
-from ..node import Node
 from ..onnx_errors import OnnxError
 from .custom import CustomMatch, apply_custom, find_custom
 from .dynamic import float_form
-from .entrance import OpenShapes, input_orders, input_shapes, with_batch_axes
+from .entrance import OpenShapes, input_shapes, with_batch_axes
 from .fold import FREE_BATCH, Known, check_not_random, fold_constants, fold_known
 from .functions import Spelled, find_functions
-from .imported import OnnxImport, Port
-from .layout import PICTURE, SEQUENCE, Rows, Tensor
+from .imported import Layout, OnnxImport, read_inputs, read_output
+from .layout import Rows, Tensor
 from .one_by_one import decides_by_data, deciding_nodes, one_by_one, put_off
 from .opaque import opaque
 from .operators import OPERATORS, shape_value
@@ -32,9 +31,7 @@ from .operators_elementwise import sloped
 from .operators_rows import apart, read_rows
 from .source import load_model
 from .state import NotUnderstood, Reading
-from .view import OnnxGraph, OnnxInput, OnnxNode, wrapped
-
-Layout = Literal["channels_last", "as_is"]
+from .view import OnnxGraph, OnnxNode, wrapped
 
 
 def read_onnx(
@@ -107,9 +104,9 @@ def import_onnx(
     counts = [entry.shape[entry.batch_axis] for entry in declared]
     fixed = [count for count in counts if isinstance(count, int)]
     r = Reading(graph, (fixed[0],) if len(fixed) == len(counts) else FREE_BATCH)
-    inputs = _read_inputs(r, declared, known, layout)
+    inputs = read_inputs(r, declared, known, layout)
     _read_nodes(r)
-    outputs = [_read_output(r, name, layout) for name in graph.outputs]
+    outputs = [read_output(r, name, layout) for name in graph.outputs]
     _share_weights(r)
     built = Graph.build(
         r.nodes.values(),
@@ -124,49 +121,6 @@ def import_onnx(
     )
     ports = tuple(inputs), tuple(outputs)
     return OnnxImport(built, *ports, graph.opset, flowing, form.products, r.alone)
-
-
-def _read_inputs(
-    r: Reading,
-    declared: Sequence[OnnxInput],
-    shapes: Mapping[str, tuple[int, ...]],
-    layout: Layout,
-) -> list[Port]:
-    orders = input_orders(r.graph, declared, shapes)
-    ports = []
-    for entry in declared:
-        batch, order = entry.batch_axis, orders[entry.name]
-        if order == SEQUENCE:
-            r.sequences = True
-        plain = (batch, *(axis for axis in range(len(entry.shape)) if axis != batch))
-        kept = plain if layout == "as_is" else order
-        shape = tuple(shapes[entry.name][axis - (axis > batch)] for axis in kept[1:])
-        dtype = "float32" if entry.dtype.kind in "fV" else str(entry.dtype)
-        # Without "/", which Keras would rename: samples and reports find inputs by this name.
-        name = r.unique(entry.name.replace("/", "_"))
-        r.nodes[name] = Node(name, "input", (), {"dtype": dtype}, {}, shape, (entry.name,))
-        r.label, r.source = name, (entry.name,)
-        r.values[entry.name] = r.arranged(Tensor(name, shape, kept, entry.dtype), order)
-        ports.append(Port(entry.name, name, kept, str(entry.dtype)))
-    return ports
-
-
-def _read_output(r: Reading, name: str, layout: Layout) -> Port:
-    value = r.values.get(name)
-    if isinstance(value, Rows):
-        raise OnnxError(
-            f"the output '{name}' has {value}. Reshape it so that one axis counts samples alone"
-        )
-    if not isinstance(value, Tensor):
-        raise OnnxError(f"the output '{name}' does not depend on the inputs of the model")
-    r.label = name
-    tensor = r.unfolded(value)
-    plain = tuple(range(tensor.rank))
-    turned = tensor.order == PICTURE or (tensor.order == SEQUENCE and r.sequences)
-    if layout == "as_is" or not turned:
-        batch = tensor.batch_axis
-        tensor = r.arranged(tensor, (batch, *(axis for axis in plain if axis != batch)))
-    return Port(name, tensor.value, tensor.order, str(tensor.dtype))
 
 
 def _read_nodes(r: Reading) -> None:
