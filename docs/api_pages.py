@@ -33,7 +33,9 @@ def main() -> None:
         vars(module).update({name: getattr(module, name) for name in module.__all__})
         # Where a module is called like the function in it, the function is meant.
         modules_of_names += [f"!{package}.{name}" for name in module.__all__]
-    warnings.simplefilter("error")
+    warnings.simplefilter("error", UserWarning)
+    # The __init__ of a dataclass has types as text, of the modules of its bases as well.
+    warnings.filterwarnings("ignore", "Error parsing type annotation")
     pdoc.render.configure(docformat="google", search=True)
     pdoc.pdoc(*PACKAGES, *modules_of_names, output_directory=TARGET)
     print(f"{TARGET}/index.html")

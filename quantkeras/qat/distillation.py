@@ -39,7 +39,7 @@ class Distiller(keras.Model):
             temperature or weight out of range.
 
     Example:
-        Train, and convert the student::
+        Train, and convert the student:
 
             distiller = Distiller(quantized, model)
             distiller.compile("adam", loss=..., metrics=["accuracy"])  # loss: for labels, or None
