@@ -2,15 +2,17 @@
 
 Right after calibration a few of the samples go through both, layer by layer and eagerly, as
 compiling would cost more than it all. An output that lost most of its signal is named in one
-warning, with the layer where most of it was lost.
+warning, with the layer where most of it was lost; and so is one whose channels lost what makes them
+differ between samples, which means that are large, or other channels, would hide.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -29,6 +31,13 @@ from .qmodel.views import compute_node
 
 LEAST_DB = 20.0
 """Signal to quantization noise below which an output is worth a warning: an error of a tenth."""
+LEAST_VARIATION_DB = 3.0
+"""What a channel has to keep beside its mean: with less, samples can't be told from one another."""
+LEAST_SHARE = 8
+"""An output is told of where more than one in so many of its varying channels lose that."""
+CONSTANT, FEWEST = 2.0**-14, 8
+"""A channel that varies less than this, relative to its magnitude, is constant; nothing is said of
+fewer values."""
 CLEAN_DB = 50.0
 """No layer of 8 bits is better; what is, counts as this."""
 ROWS, ELEMENTS, BYTES = 32, 2**19, 2**24
@@ -45,8 +54,11 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class _Loss:
-    """An output below LEAST_DB, by the layer that makes it. where: the layer whose rounding costs
-    most; before, behind: dB of the output with all layers up to it rounded, without and with it.
+    """An output that lost too much, by the layer that makes it.
+
+    where: the layer whose rounding costs most; before, behind: dB of the output with all layers up
+    to it rounded, without and with it. channels: how many channels these are of, beside their
+    means; "" for the output as a whole.
     """
 
     output: str
@@ -54,6 +66,7 @@ class _Loss:
     where: str
     before: float
     behind: float
+    channels: str = ""
 
 
 def is_watched(qparams: QuantizationParams) -> bool:
@@ -117,19 +130,36 @@ def _losses(reading: QuantizedGraph, samples: Batch) -> list[_Loss]:
     losses = []
     for end in ends:
         decibels = _decibels(wanted[end], found[end])
-        if decibels is not None and decibels < LEAST_DB:
-            losses.append(_located(graph, end, samples, wanted[end], decibels))
+        if decibels is None:
+            continue
+        if decibels < LEAST_DB:
+            losses.append(_located(graph, end, samples, wanted[end], decibels, _decibels))
+            continue
+        by_channel = _of_variation(wanted[end], found[end])
+        lost, varying = by_channel < LEAST_VARIATION_DB, np.isfinite(by_channel)
+        if lost.sum() * LEAST_SHARE > varying.sum():
+            measure = partial(_of_channels, channels=lost)
+            decibels = measure(wanted[end], found[end])
+            loss = _located(graph, end, samples, wanted[end], decibels, measure)
+            losses.append(replace(loss, channels=f"{lost.sum()} of {len(lost)}"))
     return losses
 
 
-def _located(graph: Graph, end: str, samples: Batch, wanted: np.ndarray, decibels: float) -> _Loss:
+def _located(
+    graph: Graph,
+    end: str,
+    samples: Batch,
+    wanted: np.ndarray,
+    decibels: float,
+    measure: Callable[[np.ndarray, np.ndarray], float | None],
+) -> _Loss:
     """Where an output loses most: on and on into the half of the layers in which more is lost."""
     layers = [node for node in graph.needed([end]) if rounding_layer(node)]
     first, last, before, behind = 0, len(layers), CLEAN_DB, decibels
     while last - first > 1:
         middle = (first + last) // 2
         rounded = {node.name for node in layers[:middle]}
-        found = _decibels(wanted, _values(graph, [end], samples, rounded)[end])
+        found = measure(wanted, _values(graph, [end], samples, rounded)[end])
         between = decibels if found is None else found
         if before - between >= between - behind:
             last, behind = middle, between
@@ -174,9 +204,33 @@ def _decibels(wanted: np.ndarray, found: np.ndarray) -> float | None:
     return CLEAN_DB if noise <= worst else float(10 * np.log10(signal / noise))
 
 
+def _of_variation(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(c,) dB of each channel beside its mean; infinity for channels that do not vary: constants,
+    and those that stay at one value in most places, as behind a ReLU that hardly ever opens.
+    """
+    values = wanted.reshape(-1, wanted.shape[-1] if wanted.ndim > 1 else 1).astype(np.float64)
+    if len(values) < FEWEST:
+        return np.full(values.shape[1], np.inf)
+    spread, largest = values.std(axis=0), np.abs(values).max(axis=0)
+    moved = np.abs(values - np.median(values, axis=0)) > spread / 8
+    varies = (spread > CONSTANT * largest) & (moved.mean(axis=0) > 1 / 4)
+    noise = (found.reshape(values.shape) - values).std(axis=0)
+    worst = np.maximum(noise, spread * 10 ** (-CLEAN_DB / 20))
+    ratio = np.divide(spread, worst, out=np.ones(spread.shape), where=varies)
+    return np.where(varies, 20 * np.log10(ratio), np.inf)
+
+
+def _of_channels(wanted: np.ndarray, found: np.ndarray, channels: np.ndarray) -> float:
+    """The median of what some channels, (c,) bool, keep of their variation."""
+    return float(np.median(_of_variation(wanted, found)[channels]))
+
+
 def _sentence(loss: _Loss) -> str:
+    kept = "signal to noise"
+    if loss.channels:
+        kept = f"what makes samples differ in {loss.channels} channels"
     return (
-        f"{loss.output!r} keeps {loss.decibels:.1f} dB of signal to noise, and rounding "
+        f"{loss.output!r} keeps {loss.decibels:.1f} dB of {kept}, and rounding "
         f"{loss.where!r} costs most of it (from {loss.before:.1f} to {loss.behind:.1f} dB)"
     )
 

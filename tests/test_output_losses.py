@@ -97,3 +97,36 @@ def test_ignoring_it_saves_the_time(
     with warnings.catch_warnings(), pytest.raises(AssertionError, match="looked for"):
         warnings.simplefilter("always", QuantizationLossWarning)
         qk.quantize(model, COARSE, samples=samples)
+
+
+def test_a_large_mean_hides_no_loss(model: Any, samples: np.ndarray) -> None:
+    network = keras.models.clone_model(model)
+    network.set_weights(model.get_weights())
+    network.get_layer("out").bias.assign([1000.0, -300.0])
+    (told,) = warnings_of(network, samples, COARSE)
+    assert "what makes samples differ in 2 of 2 channels, and rounding 'hidden'" in told
+
+    inputs = keras.Input((4,))
+    bias = keras.initializers.Constant(1000.0)
+    x = layers.Dense(4, activation="relu")(inputs)
+    assert not warnings_of(keras.Model(inputs, layers.Dense(2, bias_initializer=bias)(x)), samples)
+
+
+def test_other_channels_hide_no_loss() -> None:
+    rng = np.random.default_rng(0)
+    pair = [rng.normal(size=(32, 4)) * scale for scale in (1.0, 1000.0)]
+    inputs = [keras.Input((4,), name=name) for name in ("one", "other")]
+    tower = keras.Sequential([layers.Dense(4, activation="relu"), layers.Dense(3)])
+    network = keras.Model(inputs, layers.Concatenate(name="both")([tower(x) for x in inputs]))
+    (told,) = warnings_of(network, [x.astype(np.float32) for x in pair])
+    assert "'both' keeps" in told and "3 of 6 channels" in told
+
+
+def test_channels_that_hardly_vary_have_nothing_to_lose(samples: np.ndarray) -> None:
+    inputs = keras.Input((4,))
+    out = layers.Dense(4, name="out", activation="relu")
+    network = keras.Model(inputs, out(inputs))
+    constant, seldom = [1e-9, 0, 0, 0], [0, 0, 1e-3, 0]
+    kernel = np.float32([[0, 5, 0, 0], constant, seldom, np.zeros(4)]).T
+    out.set_weights([kernel, np.float32([1, 100, -1.5e-3, 0])])
+    assert not warnings_of(network, samples)

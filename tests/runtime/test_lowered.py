@@ -135,9 +135,7 @@ def test_networks_run_in_their_arena(data: st.DataObject) -> None:
         (0, 2**40, True, "int64"),
     ],
 )
-def test_the_narrowest_type_that_holds_them(
-    low: int, high: int, packed: bool, wanted: str
-) -> None:
+def test_the_narrowest_type_that_holds_them(low: int, high: int, packed: bool, wanted: str) -> None:
     assert storage_type(low, high, packed) == wanted
 
 
