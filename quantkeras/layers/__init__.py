@@ -1,5 +1,6 @@
 """Quantized Keras layers and quantizers."""
 
+from .activation_ranges import PART_SPREAD, RANGE_MODES, OutputQuantizer
 from .element_function import ElementFunction
 from .hardware_layer import HardwareLayer
 from .inventory import (
@@ -24,13 +25,7 @@ from .merges import (
 from .numbers import LayerNumbers
 from .program_input import program_input
 from .quantized_model import QuantizedModel, as_quantized_model, unwatched
-from .quantizers import (
-    PART_SPREAD,
-    RANGE_MODES,
-    Dequantizer,
-    InputQuantizer,
-    OutputQuantizer,
-)
+from .quantizers import Dequantizer, InputQuantizer
 from .resizing import resized
 from .standalone import (
     QuantizedActivation,

@@ -20,13 +20,13 @@ from ..numerics.shapes import core_shape, output_shape
 from ..numerics.weights import grid_value, scale_to_grid
 from ..numerics.windows import Pool
 from . import exact_ops as exact
+from .activation_ranges import OutputQuantizer, keep_frozen
 from .arguments import as_list, deserialized, is_list_of_shapes, per_channel, serialized
 from .element_function import ElementFunction
 from .function_stage import FunctionStage
 from .layer_calls import LayerCalls
 from .links import InputLinks
 from .numbers import LayerNumbers
-from .quantizers import OutputQuantizer, keep_frozen
 from .tensor_format import TensorFormat
 from .weight_quantizer import grid_above
 

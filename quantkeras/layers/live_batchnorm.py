@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from .activation_ranges import PACKAGE
 from .keras_arrays import SimArrays
-from .quantizers import PACKAGE
 
 Tensor = Any
 

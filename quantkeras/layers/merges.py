@@ -12,9 +12,9 @@ from ..numerics.bounds import Bounded, IntervalArrays
 from ..numerics.interval import Interval
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
 from . import exact_ops as exact
+from .activation_ranges import PACKAGE
 from .arguments import per_channel
 from .hardware_layer import HardwareLayer
-from .quantizers import PACKAGE
 from .weighted_layer import FLOAT32_LIMIT
 
 Tensor = Any

@@ -17,9 +17,10 @@ import numpy as np
 from ..errors import InputMismatchWarning, QuantizationError
 from ..runtime import ProgramInput
 from ..runtime.fed import check_fed
+from .activation_ranges import PACKAGE
 from .fed_data import Sizes, first_batch, is_read_once, named_arrays, other_sizes, passed_by
 from .program_input import program_input
-from .quantizers import PACKAGE, Dequantizer, InputQuantizer
+from .quantizers import Dequantizer, InputQuantizer
 from .resizing import resized
 
 

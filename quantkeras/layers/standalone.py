@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from ..numerics.windows import Pool, Window
+from .activation_ranges import PACKAGE
 from .hardware_layer import HardwareLayer
-from .quantizers import PACKAGE
 
 register = keras.saving.register_keras_serializable
 

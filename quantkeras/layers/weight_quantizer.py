@@ -11,7 +11,7 @@ from keras import ops
 
 from ..numerics.weights import SMALLEST_STEP, grid_value, raw_steps, search_steps
 from . import exact_ops as exact
-from .quantizers import PACKAGE, Quantizer
+from .activation_ranges import PACKAGE, Quantizer
 
 Tensor = Any
 

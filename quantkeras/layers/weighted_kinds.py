@@ -13,8 +13,8 @@ from sanitize.shapes import transpose_pads
 
 from ..numerics.layer import LayerSpec
 from ..numerics.windows import Window
+from .activation_ranges import PACKAGE
 from .arguments import per_channel
-from .quantizers import PACKAGE
 from .weighted_layer import WeightedLayer
 
 Tensor = Any

@@ -14,7 +14,7 @@ from ..layers import (
     layers_of,
     quantizers_of,
 )
-from ..layers.quantizers import keep_frozen
+from ..layers.activation_ranges import keep_frozen
 from ..training_traits import UNTRAINED
 
 

@@ -9,7 +9,7 @@ from keras import layers
 from quantkeras import QuantizationParams
 from quantkeras.api import quantize
 from quantkeras.layers import OutputQuantizer, QuantizedConv2D, QuantizedDense
-from quantkeras.layers.quantizers import PART_SPREAD
+from quantkeras.layers.activation_ranges import PART_SPREAD
 
 
 @pytest.fixture(scope="module")
