@@ -158,7 +158,7 @@ def quantize(
     if apart:
         hints = (*hints, SPLIT.format(", ".join(map(repr, apart))))
     attach(quantized, replace(made, provisional=samples is None, hints=hints))
-    if qparams.ranges == "frozen" and looks_untrained(network.graph):
+    if qparams.ranges == "frozen" and looks_untrained(network.graph, network.objects):
         add_hint(quantized, UNTRAINED)
     if samples is not None:
         warn_of_prepared(network.graph, stream.peek(ROWS, BYTES))

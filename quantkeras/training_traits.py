@@ -21,17 +21,20 @@ from .provenance import quantized_name
 
 UNTRAINED = (
     "The float network looks untrained: its biases are zero and its batch normalizations as they "
-    "begin. Weights and activations will leave the ranges that were calibrated, which are frozen. "
-    "Train with moving or learned ranges (set_ranges(model, 'moving')), or train the "
-    "float network first and quantize it then."
+    "begin, or it has neither and its kernels are what their initializers gave. Weights and "
+    "activations will leave the ranges that were calibrated, which are frozen. Train with moving "
+    "or learned ranges (set_ranges(model, 'moving')), or train the float network first and "
+    "quantize it then."
 )
 
 KERNELS = ("kernel", "depthwise", "pointwise", "bias")
 """What the weights of Keras's layers are called in the names of their settings."""
 
 
-def looks_untrained(graph: Graph) -> bool:
-    """Whether all biases and batch normalizations of a float network are as they begin."""
+def looks_untrained(graph: Graph, objects: Mapping[str, Any]) -> bool:
+    """Whether all biases and batch normalizations of a float network are as they begin, or all
+    kernels where it has neither. objects: its layers, by name.
+    """
     seen = False
     for node in graph:
         bias = [node.weights["bias"]] if "bias" in node.weights else []
@@ -42,7 +45,29 @@ def looks_untrained(graph: Graph) -> bool:
         if any(array.any() for array in zeros) or any((array != 1).any() for array in ones):
             return False
         seen = seen or bool(zeros or ones)
-    return seen
+    return seen or _begin_as_initialized(objects.values())
+
+
+def _begin_as_initialized(layers: Iterable[Any]) -> bool:
+    """Whether all kernels are what their initializers give. Those of layers from files do not
+    give the same again.
+    """
+    kernels = []
+    for layer in layers:
+        kernel = getattr(layer, "kernel", None)
+        if isinstance(layer, keras.layers.Layer) and isinstance(kernel, keras.Variable):
+            name = "kernel" if hasattr(layer, "kernel_initializer") else "depthwise"
+            kernels.append((kernel, getattr(layer, f"{name}_initializer", None)))
+    # The smallest first: a single kernel that was trained is enough.
+    kernels.sort(key=lambda found: int(np.prod(found[0].shape)))
+    return bool(kernels) and all(_is_initial(*found) for found in kernels)
+
+
+def _is_initial(kernel: keras.Variable, initializer: Any) -> bool:
+    if not isinstance(getattr(initializer, "seed", None), int):
+        return False  # another each time, or always the same
+    wanted = initializer(kernel.shape, dtype=kernel.dtype)
+    return np.array_equal(*map(keras.ops.convert_to_numpy, (kernel, wanted)))
 
 
 def take_over(plan: Plan, model: keras.Model, objects: Mapping[str, Any]) -> tuple[str, ...]:

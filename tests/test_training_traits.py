@@ -10,6 +10,7 @@ import pytest
 
 import quantkeras as qk
 from quantkeras.errors import TrainingWarning
+from quantkeras.training_traits import UNTRAINED
 
 layers = keras.layers
 
@@ -93,6 +94,21 @@ def test_untrained_networks_with_frozen_ranges_hint_at_others() -> None:
         step(quantized)  # once
         step(qk.set_ranges(qk.quantize(network(biases=False), samples=X), "moving"))
         step(qk.quantize(network(), samples=X))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_kernels_tell_where_nothing_else_does(trained: bool) -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3, use_bias=False, kernel_initializer="he_normal")(inputs)
+    x = layers.DepthwiseConv2D(3, use_bias=False, name="depthwise")(x)
+    model = keras.Model(inputs, layers.Dense(2, use_bias=False)(layers.Flatten()(x)))
+    if trained:
+        kernel = model.get_layer("depthwise").kernel
+        kernel.assign(kernel * 1.01)
+    hints = [
+        h for layer in qk.quantize(model, samples=X).layers for h in getattr(layer, "hints", ())
+    ]
+    assert hints == ([] if trained else [UNTRAINED])
 
 
 def test_a_frozen_layer_that_is_shared_stays_frozen_at_all_its_places() -> None:
