@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..functions import FUNCTIONS
 from ..node import Node
 from ..onnx_errors import OnnxError
-from .write_functions import write_function
 from .write_opaque import opaque
 from .write_windows import WINDOW_WRITERS
 from .writer import Writer, natural_axes
@@ -84,7 +84,12 @@ def activation(w: Writer, node: Node, inputs: Sequence[str]) -> str:
     if node.attrs["function"] == "prelu":
         alpha = w.broadcast(node.weights["alpha"], len(node.shape), "alpha")
         return w.emit("PRelu", inputs[0], alpha)
-    return write_function(w, inputs[0], node.attrs, node.name)
+    function = FUNCTIONS[node.attrs["function"]]
+    if function.write is None:
+        raise OnnxError(
+            f"node '{node.name}' is the function '{function.name}', which ONNX has no operators for"
+        )
+    return function.write(w, inputs[0], node.attrs)
 
 
 def softmax(w: Writer, node: Node, inputs: Sequence[str]) -> str:
