@@ -160,13 +160,17 @@ def _run(
     constants: Mapping[str, Array],
     samples: Mapping[str, Tensor | Rows],
 ) -> list[list[Array]]:
-    """What comes out for one sample of zeros, by each branch of an If."""
+    """What comes out for one sample of zeros, by each branch of an If or in few rounds of a Loop.
+
+    On numbers of no meaning a loop may never end.
+    """
     arrays = dict(constants)
     for name, value in samples.items():
         tensor = value.tensor if isinstance(value, Rows) else value
         arrays[name] = np.zeros(value.sizes(1), tensor.dtype)
     found = []
-    for choice in (True, False) if node.op_type == "If" else (None,):
+    choices = {"If": (True, False), "Loop": (1, 2)}.get(node.op_type, (None,))
+    for choice in choices:
         last = onnx.NodeProto()
         last.CopyFrom(node.proto)
         given = dict(arrays)
@@ -190,8 +194,8 @@ def _samples_axis(
     if len(set(shapes)) > 1:
         raise error_at(
             node,
-            f"decides by data, and its branches make the shapes {shapes[0]} and {shapes[1]}. Make"
-            " them alike, or cut the model off in front of it",
+            f"decides by data, and makes the shape {shapes[0]} or {shapes[1]} by what it decides."
+            " Make them alike, or cut the model off in front of it",
         )
     tensors = [value.tensor if isinstance(value, Rows) else value for value in samples]
     places = dict.fromkeys((*(tensor.batch_axis for tensor in tensors), *range(len(shapes[0]))))

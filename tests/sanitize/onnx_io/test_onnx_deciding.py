@@ -157,6 +157,17 @@ def test_a_loop_that_data_decide_about(name, values):
     ]
 
 
+def test_a_loop_that_does_not_end_for_zeros(values):
+    go = [node("ReduceMax", "w", "top", keepdims=0), node("Less", "top z", "on")]
+    constants = {"yes": np.array(True), "half": np.float32(1.5), "z": np.float32(8.0)}
+    proto = model([node("Loop", "_ yes x", "y", body=loop("w", go))],
+                  {"x": ("n", *SHAPE)}, constants)  # fmt: skip
+    proto.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", *SHAPE])
+    )
+    assert check(proto, np.abs(values)) == ["opaque"]
+
+
 def test_a_known_branch_that_reads_what_is_one_for_all_samples(values):
     then = graph(node("Sub", "x m", "a"))
     last = node("If", "yes", "y", then_branch=then, else_branch=graph(node("Neg", "x", "d")))
@@ -172,7 +183,7 @@ def test_branches_of_other_shapes_are_refused():
     other = graph(node("ReduceMean", "x", "d", axes=[2], keepdims=0))
     (attribute,) = [item for item in proto.graph.node[-1].attribute if item.name == "else_branch"]
     attribute.g.CopyFrom(other)
-    with pytest.raises(OnnxError, match=r"'If_y' \(If\) decides by data, and its branches make"):
+    with pytest.raises(OnnxError, match=r"'If_y' \(If\) decides by data, and makes the shape"):
         import_onnx(proto)
 
 
