@@ -6,8 +6,6 @@ could not be quantized. `sanitize.write_onnx` writes them; their inputs are the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -112,7 +110,8 @@ def tail_graph(reading: QuantizedGraph, program: Program) -> Graph:
         if layer_of(node, Dequantizer):
             name = _program_tensor(graph, node, program)
             renamed[node.name] = name
-            entering.setdefault(name, _input_node(name, node))
+            entry = Node(name, "input", (), {"dtype": "float32"}, {}, node.shape)
+            entering.setdefault(name, entry)
         elif node.name not in parts and node.kind != "input" and node.name not in before:
             for value in node.inputs:
                 source = graph[producer_of(value)]
@@ -120,7 +119,7 @@ def tail_graph(reading: QuantizedGraph, program: Program) -> Graph:
                     raise QuantizationError(
                         f"float layer {node.name!r} reads the input {source.name!r}; {ADVICE}"
                     )
-            kept.append(_rewired(node, renamed))
+            kept.append(node.with_(inputs=tuple(renamed.get(v, v) for v in node.inputs)))
     outputs = tuple(renamed.get(value, value) for value in graph.outputs)
     nodes = (*entering.values(), *kept)
     return Graph(nodes, tuple(entering), outputs, graph.name)
@@ -160,20 +159,3 @@ def _program_tensor(graph: Graph, node: Node, program: Program) -> str:
     while source.name not in program.outputs and source.kind == "identity":
         source = graph[producer_of(source.inputs[0])]
     return source.name if source.name in program.outputs else node.name
-
-
-def _input_node(name: str, dequantizer: Node) -> Node:
-    return Node(
-        name=name,
-        kind="input",
-        inputs=(),
-        attrs={"dtype": "float32"},
-        weights={},
-        shape=dequantizer.shape,
-        source=(),
-        share=None,
-    )
-
-
-def _rewired(node: Node, renamed: Mapping[str, str]) -> Node:
-    return replace(node, inputs=tuple(renamed.get(value, value) for value in node.inputs))
