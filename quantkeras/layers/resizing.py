@@ -59,7 +59,7 @@ def resized(model: keras.Model, shapes: Mapping[str, Sizes] | Sizes) -> keras.Mo
                     f"shape {before.shape} would have {after.shape}; quantize a float model of "
                     "that size"
                 )
-            after.assign(before)
+            after.assign(keras.ops.convert_to_numpy(before))
         new.trainable = old.trainable
         if isinstance(new, WeightedLayer):
             new.choose_carriers()
