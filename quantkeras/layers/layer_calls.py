@@ -36,8 +36,6 @@ class LayerCalls:
     function: Any  # an ElementFunction, or None
     table_quantizer: Any  # OutputQuantizers, or None
     output_quantizer: Any
-    weight_quantizer: Any = None  # a WeightQuantizer, or None
-    batchnorm: Any = None  # a LiveBatchNorm, or None
     scale_bits: int
     variables: list[keras.Variable]
     _input_shapes: list[Any]
@@ -93,8 +91,10 @@ class LayerCalls:
         user = self.function is not None and "user" in self.function.attrs
         if not own or user or getattr(self, "lora_enabled", False):
             return None
-        quantizers = (self.output_quantizer, self.table_quantizer, self.weight_quantizer)
-        parts = (*quantizers, self.batchnorm)
+        # Only layers with weights have the last two. Defaults of the class would hide those that an
+        # instance has on PyTorch, where layers in layers are found by __getattr__ alone.
+        others = (getattr(self, name, None) for name in ("weight_quantizer", "batchnorm"))
+        parts = (self.output_quantizer, self.table_quantizer, *others)
         return (
             type(self),
             self.spec,

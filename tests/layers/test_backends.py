@@ -83,3 +83,19 @@ def test_float64_stays_float64(backend, monkeypatch):
     for name, (result, wanted) in found.items():
         assert keras.backend.standardize_dtype(result.dtype) == "float64", name
         np.testing.assert_array_equal(as_numpy(result), wanted, name)
+
+
+def test_layers_in_layers_are_no_defaults_of_classes():
+    """PyTorch looks for them where neither the instance nor its class has the name."""
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(3, 3, activation="swish")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    quantized = quantkeras.quantize(model, samples=np.ones((8, 6, 6, 2), np.float32))
+    inner = [
+        (type(layer), name)
+        for layer in quantized.layers
+        for name, value in vars(layer).items()
+        if isinstance(value, keras.layers.Layer)
+    ]
+    assert len(inner) >= 4
+    assert not [(kind.__name__, name) for kind, name in inner if hasattr(kind, name)]
