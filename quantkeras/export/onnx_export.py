@@ -148,12 +148,12 @@ def _exported(
     """The model in its form, with its float tail, and the encodings of a float graph."""
     from sanitize.onnx_io.protos import make_model
 
-    from .onnx_forms import make_form
+    from .onnx_forms import EXPORTERS
     from .onnx_metadata import program_metadata
 
     tail = reading if program.float_tail else None
     inner = replace(options, output_layout="nchw", output_type="float32") if tail else options
-    form = make_form(program, format, inner)
+    form = EXPORTERS[format](program, inner)
     lowest = form.opset
     if tail:
         from .float_head import prepend_head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import onnx
@@ -13,7 +13,7 @@ from .encodings import Encoding
 from .encodings_form import EncodingsStyle, program_encodings
 from .onnx_options import OnnxOptions
 from .qoperator_form import emit_qoperator
-from .value_form import Held, value_graph, value_names
+from .value_form import Held, Shortcut, value_graph, value_names
 from .value_styles import QdqStyle
 
 
@@ -33,23 +33,39 @@ class Form(NamedTuple):
         return sorted({node.domain for node in self.graph.node} - {""})
 
 
-def make_form(program: Program, format: str, options: OnnxOptions) -> Form:
-    """The program in one of the forms "integer", "qdq", "qoperator" and "encodings"."""
-    if format == "integer":
-        graph = integer_form.integer_graph(program, options)
-        return Form(graph, integer_form.OPSET, integer_form.tensor_names(program))
-    names = value_names(program, options, format == "encodings")
-    if format == "encodings":
-        plain = EncodingsStyle()
-        found = value_graph(program, options, plain, names)
-        listed = tuple(program_encodings(program, found, plain))
-        return Form(found.graph, plain.opset, _held_names(found.held), listed)
-    operators = format == "qoperator"
-    style = QdqStyle(unsigned_bytes=operators)
-    shortcut = emit_qoperator if operators else None
-    found = value_graph(program, options, style, names, shortcut)
+def _integer(program: Program, options: OnnxOptions) -> Form:
+    graph = integer_form.integer_graph(program, options)
+    return Form(graph, integer_form.OPSET, integer_form.tensor_names(program))
+
+
+def _qdq(program: Program, options: OnnxOptions) -> Form:
+    return _marked(program, options, QdqStyle(), None)
+
+
+def _qoperator(program: Program, options: OnnxOptions) -> Form:
+    return _marked(program, options, QdqStyle(unsigned_bytes=True), emit_qoperator)
+
+
+def _marked(program: Program, options: OnnxOptions, style: QdqStyle, by: Shortcut | None) -> Form:
+    found = value_graph(program, options, style, value_names(program, options, False), by)
     return Form(found.graph, style.opset, _held_names(found.held))
+
+
+def _encodings(program: Program, options: OnnxOptions) -> Form:
+    style = EncodingsStyle()
+    found = value_graph(program, options, style, value_names(program, options, True))
+    listed = tuple(program_encodings(program, found, style))
+    return Form(found.graph, style.opset, _held_names(found.held), listed)
 
 
 def _held_names(held: Mapping[str, Held]) -> dict[str, str]:
     return {name: each.tensor.name for name, each in held.items()}
+
+
+EXPORTERS: Mapping[str, Callable[[Program, OnnxOptions], Form]] = {
+    "integer": _integer,
+    "qdq": _qdq,
+    "qoperator": _qoperator,
+    "encodings": _encodings,
+}
+"""By the ``format`` of :func:`~quantkeras.export.onnx_export.export_onnx`."""
