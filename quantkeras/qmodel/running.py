@@ -53,7 +53,9 @@ def compiled_step(model: keras.Model) -> Callable[[Sequence[npt.NDArray[Any]]], 
 
     inputs = keras.tree.flatten(model.inputs)
     specs = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
-    function = tf.function(outputs, jit_compile=model.jit_compile).get_concrete_function(*specs)
+    # As Keras traces `predict`: Python code of a layer is run as it is.
+    traced = tf.function(outputs, jit_compile=model.jit_compile, autograph=False)
+    function = traced.get_concrete_function(*specs)
 
     def step(batch: Sequence[npt.NDArray[Any]]) -> list[Any]:
         fed = [tf.cast(array, spec.dtype) for array, spec in zip(batch, specs, strict=True)]
