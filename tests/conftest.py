@@ -1,6 +1,6 @@
-"""What every test shares: threads, seeds, hypothesis profiles, data folders.
+"""What every test shares: threads, compilers, seeds, hypothesis profiles, data folders.
 
-Imports neither NumPy, Keras nor TensorFlow, which read the number of threads when imported.
+Imports neither NumPy, Keras nor TensorFlow, which read the environment when imported.
 
 Profiles of hypothesis, chosen by HYPOTHESIS_PROFILE: `quick` (the default), `deep` (what
 continuous integration runs) and `explore`, which draws new examples every time. The first two are
@@ -50,7 +50,13 @@ for name, count in {"quick": 15, "deep": 60}.items():
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.register_profile("explore", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+settings.load_profile(PROFILE)
+
+if PROFILE == "quick":
+    # Keras leaves XLA out where operations have to be deterministic. To compile a step of training
+    # with it takes four times as long; what is exact with it, the deep profile asks of every test.
+    os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 
 
 def pytest_runtest_setup() -> None:
