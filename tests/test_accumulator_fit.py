@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from exactness import assert_exact
 from keras import layers
+from parameters import slow, slow_rows
 
 import quantkeras as qk
 from quantkeras.errors import AccumulatorTooWide, AccumulatorWarning
@@ -35,7 +36,7 @@ def model() -> Any:
 
 
 def sqnr(model: Any, program: Program, x: Any) -> float:
-    wanted = model.predict(x, verbose=0)
+    wanted = np.asarray(model(x))
     return float(10 * np.log10(np.mean(wanted**2) / np.mean((wanted - program.predict(x)) ** 2)))
 
 
@@ -43,7 +44,7 @@ def fits(program: Program, bits: int = 32) -> bool:
     return all(cost.accumulator_bits <= bits for cost in program_costs(program).layers)
 
 
-@pytest.mark.parametrize(("weight_bits", "least"), [(8, 38), (16, 50)])
+@pytest.mark.parametrize(("weight_bits", "least"), [(8, 38), *slow_rows((16, 50))])
 def test_bits_above_eight_are_given_up(
     model: Any, samples: np.ndarray, weight_bits: int, least: float
 ) -> None:
@@ -66,7 +67,7 @@ def test_it_is_saved_with_the_model(model: Any, samples: np.ndarray, tmp_path: A
     quantized.save(tmp_path / "net.keras")
     again = qk.convert(qk.load_model(tmp_path / "net.keras"))
     assert fits(again)
-    np.testing.assert_array_equal(again.predict(samples), quantized.predict(samples, verbose=0))
+    np.testing.assert_array_equal(again.predict(samples), np.asarray(quantized(samples)))
 
 
 def test_pixels_keep_their_bits_and_weights_give_theirs() -> None:
@@ -89,7 +90,7 @@ def test_products_of_tensors_fit_as_well() -> None:
     assert fits(assert_exact(quantized, x, graph=False))
 
 
-@pytest.mark.parametrize("setting", ["weight_bits", "input_bits", "buffer_bits"])
+@pytest.mark.parametrize("setting", ["weight_bits", *slow("input_bits"), "buffer_bits"])
 def test_the_settings_that_the_refusal_names_work(
     model: Any, samples: np.ndarray, setting: str
 ) -> None:
@@ -114,7 +115,7 @@ def test_what_training_makes_too_wide_is_told(model: Any, samples: np.ndarray) -
         assert not fits(qk.convert(quantized))
     program = qk.convert(qk.calibrate(quantized, samples))
     assert fits(program)
-    np.testing.assert_array_equal(program.predict(samples), quantized.predict_on_batch(samples))
+    np.testing.assert_array_equal(program.predict(samples), np.asarray(quantized(samples)))
 
 
 @pytest.mark.filterwarnings("ignore:No samples were given")

@@ -203,7 +203,7 @@ def test_sanitize(made, work, capsys):
     clean, net = load_model(work / "clean.keras"), load_model(made / "net.h5")
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in clean.layers)
     x = images().astype(np.float32)
-    np.testing.assert_allclose(clean.predict(x, verbose=0), net.predict(x, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(clean(x)), np.asarray(net(x)), atol=1e-5)
 
 
 def test_sanitize_writes_what_it_did(made, work, capsys):
@@ -319,7 +319,7 @@ def test_words_that_make_no_command(capsys):
     fails(capsys, ["quantize", "-m", "a.h5", "--bits", "4"], r"unrecognized arguments: --bits 4")
 
 
-@pytest.mark.parametrize("command", ["quantize", "verify", "run"])
+@pytest.mark.parametrize("command", [*slow("quantize", "verify"), "run"])
 @pytest.mark.parametrize(
     ("bad", "pattern"),
     [
@@ -476,7 +476,11 @@ def test_the_model_that_is_read_is_never_replaced(work, capsys):
     assert contents(work) == before
 
 
-@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError], ids=["interrupted", "disk full"])
+@pytest.mark.parametrize(
+    "fault",
+    [KeyboardInterrupt, *slow(OSError)],
+    ids=["interrupted", "disk full"],
+)
 @pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
 def test_saving_that_stops_half_way_keeps_the_old_file(command, fault, work, capsys, monkeypatch):
     model, option, name = COMMANDS_THAT_WRITE[command]

@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx_harness import model, node, weights
+from parameters import slow
 
 from quantkeras.cli import main
 
@@ -36,7 +37,7 @@ def run(path, x):
     return entry.name, session.run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize("words", ["--correct_bias", "--equalize --adaround"])
+@pytest.mark.parametrize("words", [*slow("--correct_bias"), "--equalize --adaround"])
 def test_methods_without_labels(folder, tmp_path, words):
     out = tmp_path / "out.onnx"
     command = ["quantize", "-m", f"{folder}/net.onnx", "-sa", f"{folder}/x.npz", "-o", f"{out}"]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from parameters import slow
 
 import quantkeras as qk
 from quantkeras import QuantizationParams
@@ -30,7 +31,7 @@ def model() -> keras.Model:
 
 @pytest.mark.parametrize(
     "rewrite",
-    [sanitize, qk.equalize, lambda model: qk.equalize(sanitize(model))],
+    [sanitize, qk.equalize, *slow(lambda model: qk.equalize(sanitize(model)))],
     ids=["sanitize", "equalize", "both"],
 )
 def test_a_folded_layer_is_found_where_it_went(model, rewrite):
@@ -55,6 +56,7 @@ def test_equalize_leaves_alone_what_is_to_stay_float(model):
         assert qk.verify(quantized, part, X).exact
 
 
+@pytest.mark.slow
 def test_equalized_on_the_way(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save("net.keras")
@@ -64,6 +66,7 @@ def test_equalized_on_the_way(model, tmp_path, monkeypatch):
     assert qk.coverage(qk.load_model("q.keras"))["norm"].status == "float"
 
 
+@pytest.mark.slow
 def test_auto_quantize_equalizes_around_it(model):
     scores = iter([9.0, 0.0, 0.0, 0.0, 9.0])  # of the float model and of the first four ways
     quantized, ladder = qk.auto_quantize(model, X, qparams=KEPT, eval_fn=lambda _: next(scores))

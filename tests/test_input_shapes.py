@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import assert_exact
 from keras import layers, ops
+from parameters import slow
 
 from quantkeras import convert, coverage, load_model, quantize
 from quantkeras.calibration.batches import SampleError
@@ -65,7 +66,7 @@ def test_open_sizes_may_be_given(open_model):
         quantize(open_model)
 
 
-@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("built", [False, *slow(True)])
 def test_a_subclass_of_model(built):
     model = Net()
     if built:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import assert_exact
+from parameters import slow
 
 from quantkeras import coverage, quantize
 from sanitize import differences, evaluate
@@ -75,6 +76,11 @@ READ_OTHERWISE = {
     "permute": "the order of axes is a matter of layout",
     "identity": "nothing is written",
 }
+#: Kinds that most networks of the other tests have.
+EVERYWHERE = (
+    "add", "affine", "avg_pool", "batchnorm", "concat", "conv2d", "dense", "depthwise_conv2d",
+    "flatten", "global_avg_pool", "identity", "max_pool", "multiply", "pad", "relu", "reshape",
+)  # fmt: skip
 FLOAT = {"softmax": "normalizing over channels is left to the application"}
 
 
@@ -118,7 +124,9 @@ def test_onnx_operators_are_written_and_read(kind: str) -> None:
     assert not any(node.kind == "opaque" for node in again)
 
 
-@pytest.mark.parametrize("kind", EXAMPLES)
+@pytest.mark.parametrize(
+    "kind", [*(kind for kind in EXAMPLES if kind not in EVERYWHERE), *slow(*EVERYWHERE)]
+)
 def test_it_becomes_integer(kind: str) -> None:
     """Behind a convolution, and in front of another layer with weights."""
     graph = graph_of(kind)

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,13 @@ def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def imports(path: Path, typing_too: bool = False) -> Iterator[str]:
+@cache
+def imports(path: Path, typing_too: bool = False) -> tuple[str, ...]:
     """Absolute dotted names that a file imports, relative ones resolved."""
+    return tuple(_imports(path, typing_too))
+
+
+def _imports(path: Path, typing_too: bool) -> Iterator[str]:
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     hidden = set() if typing_too else {id(n) for node in _typing_blocks(tree) for n in node}

@@ -8,6 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 from quantkeras.model_io import ModelFileError, load_model, save_model
 
@@ -24,10 +25,10 @@ def model():
 
 def predict(model):
     x = np.linspace(-1, 1, 3 * 50, dtype=np.float32).reshape(3, 5, 5, 2)
-    return model.predict(x, verbose=0)
+    return np.asarray(model(x))
 
 
-@BOTH
+@pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 def test_round_trip(model, suffix, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         path = save_model(model, tmp_path / f"net{suffix}")
@@ -191,7 +192,7 @@ def test_lambda_layers_need_trust(suffix, tmp_path):
     with pytest.raises(ModelFileError, match="Lambda layer.*if you trust.*safe_mode=False"):
         load_model(path)
     x = np.ones((1, 3), np.float32)
-    np.testing.assert_array_equal(load_model(path, safe_mode=False).predict(x, verbose=0), 2 * x)
+    np.testing.assert_array_equal(np.asarray(load_model(path, safe_mode=False)(x)), 2 * x)
 
 
 @BOTH
@@ -205,5 +206,5 @@ def test_custom_layers(suffix, tmp_path):
     with pytest.raises(ModelFileError, match=r"Twice.*register_keras_serializable.*custom_objects"):
         load_model(path)
     x = np.ones((1, 3), np.float32)
-    found = load_model(path, custom_objects={"Twice": Twice}).predict(x, verbose=0)
+    found = np.asarray(load_model(path, custom_objects={"Twice": Twice})(x))
     np.testing.assert_array_equal(found, 2 * x)

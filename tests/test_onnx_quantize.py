@@ -120,7 +120,7 @@ def test_onnx_in_onnx_out(source: str, tmp_path: Path) -> None:
     assert [entry.name for entry in exported.graph.input] == ["x"]
     assert [entry.name for entry in exported.graph.output] == ["y"]
     quantized = quantize(NET, samples=x, as_onnx=False)
-    wanted = quantized.predict_on_batch(x.transpose(0, 2, 3, 1))
+    wanted = np.asarray(quantized(x.transpose(0, 2, 3, 1)))
     (found,) = run(exported, {"x": x})
     assert np.array_equal(found, wanted)
     assert np.abs(found - run(NET, {"x": x})[0]).max() < 0.2
@@ -139,7 +139,7 @@ def test_what_stays_float_is_named_once_and_runs_behind_the_integers() -> None:
         warnings.simplefilter("ignore", UserWarning)
         exported = quantize(STOPPING, samples=x)
     assert [entry.name for entry in exported.graph.output] == ["y", "r"]
-    wanted = quantized.predict_on_batch(x.transpose(0, 2, 3, 1))
+    wanted = [np.asarray(y) for y in quantized(x.transpose(0, 2, 3, 1))]
     found = run(exported, {"x": x})
     assert np.allclose(found[0], wanted[0], atol=1e-5)
     assert np.array_equal(found[1], wanted[1].transpose(0, 3, 1, 2))
@@ -153,7 +153,7 @@ def test_a_layer_for_an_onnx_operator_is_saved_and_loaded(tmp_path: Path) -> Non
     for name in ("net.keras", "net.h5"):
         quantkeras.save_model(network, tmp_path / name)
         loaded = quantkeras.load_model(tmp_path / name)
-        found = loaded.predict_on_batch(x.transpose(0, 2, 3, 1))[0]
+        found = np.asarray(loaded(x.transpose(0, 2, 3, 1))[0])
         assert np.allclose(found, wanted, atol=1e-5)
 
 
@@ -208,7 +208,7 @@ def test_a_keras_model_with_a_float_end_as_onnx() -> None:
     exported = export_whole(quantized)
     assert [entry.name for entry in exported.graph.input] == ["image"]
     (found,) = run(exported, {"image": samples})
-    assert np.allclose(found, quantized.predict_on_batch(samples), atol=1e-6)
+    assert np.allclose(found, np.asarray(quantized(samples)), atol=1e-6)
 
 
 def test_integers_behind_float_layers_are_refused() -> None:
@@ -259,7 +259,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     target = tmp_path / "out.onnx"
     assert main([*words, "-o", str(target)]) == 0
     found = run(onnx.load(target), {"x": x})[0]
-    assert np.array_equal(found, quantized.predict_on_batch(x.transpose(0, 2, 3, 1)))
+    assert np.array_equal(found, np.asarray(quantized(x.transpose(0, 2, 3, 1))))
     assert main(["sanitize", "-m", str(source)]) == 0
     assert (tmp_path / "net_sanitized.keras").is_file()
     capsys.readouterr()

@@ -68,7 +68,7 @@ def test_quantizing_under_a_policy_gives_the_same_model(
     np.testing.assert_array_equal(np.asarray(copy(X)), outputs)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 def test_loading_under_a_policy(policy, suffix, quantized, outputs, tmp_path) -> None:
     path = qk.save_model(quantized, tmp_path / f"model{suffix}")
     np.testing.assert_array_equal(np.asarray(qk.load_model(path)(X)), outputs)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers
+from parameters import slow_rows
 
 from quantkeras.api import quantize
 from quantkeras.conversion import convert
@@ -61,7 +62,7 @@ def test_an_ordinary_functional_model():
         "Dequantizer",
     ]
     assert named(quantized, "conv_b").pool.kind == "global_average"
-    quantized.compile("sgd", "mse")
+    quantized.compile("sgd", "mse", run_eagerly=True)
     quantized.fit(X, np.zeros((8, 3)), verbose=0)
     assert_exact(quantized, X)
 
@@ -164,7 +165,11 @@ def test_flatten_with_either_kind_of_format(per_tensor):
 
 @pytest.mark.parametrize(
     ("dtype", "signed", "integer"),
-    [(np.uint8, False, True), (np.int8, True, True), (np.float32, True, False)],
+    [
+        (np.uint8, False, True),
+        (np.float32, True, False),
+        *slow_rows((np.int8, True, True)),
+    ],
 )
 def test_input_kinds(dtype, signed, integer, rng):
     x = (rng.normal(size=X.shape) * 40 + 60 * (dtype is np.uint8)).clip(-128, 127)

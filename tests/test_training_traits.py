@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 import quantkeras as qk
 from quantkeras.errors import TrainingWarning
@@ -49,7 +50,7 @@ def trainable(model: keras.Model) -> set[str]:
     return {variable.path.split("/")[0] for variable in model.trainable_variables}
 
 
-@pytest.mark.parametrize("ranges", ["frozen", "learned"])
+@pytest.mark.parametrize("ranges", ["frozen", *slow("learned")])
 def test_frozen_layers_stay_frozen(ranges: str, tmp_path) -> None:
     params = qk.QuantizationParams(ranges=ranges)
     quantized = qk.quantize(network(), params, samples=X)

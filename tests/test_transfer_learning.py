@@ -45,6 +45,7 @@ def agreement(model, quantized):
     return np.corrcoef(*both)[0, 1]
 
 
+@pytest.mark.slow
 def test_sequential_with_a_nested_backbone(tmp_path):
     keras.utils.set_random_seed(0)
     base = backbone()

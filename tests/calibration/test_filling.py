@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers
+from parameters import slow_rows
 
 from quantkeras import QuantizationParams
 from quantkeras.api import quantize
@@ -30,7 +31,11 @@ BEHIND = {
 
 @pytest.mark.parametrize(
     ("behind", "bits", "filled"),
-    [("one", 4, True), ("two", 8, True), ("two", 4, False), ("one that does not mind", 4, True)],
+    [
+        ("one", 4, True),
+        ("two", 4, False),
+        *slow_rows(("two", 8, True), ("one that does not mind", 4, True)),
+    ],
 )
 def test_weights_of_few_bits_in_several_layers_stay_even(behind, bits, filled, rng):
     samples = rng.random((16, 6, 6, 4)).astype(np.float32)

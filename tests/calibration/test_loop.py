@@ -44,9 +44,7 @@ def test_ranges_hold_what_was_seen():
         assert (np.abs(values).max(axis=(0, 1, 2)) <= limit * 1.0001).all()
 
 
-@pytest.mark.parametrize(
-    "kind", ["generator", *slow("array", "dict", "list", "function", "dataset")]
-)
+@pytest.mark.parametrize("kind", slow("array", "dict", "list", "generator", "function", "dataset"))
 def test_samples_in_any_form_give_the_same_ranges(kind):
     tf = pytest.importorskip("tensorflow")
     batches = [X[i : i + 10] for i in range(0, 40, 10)]
@@ -90,6 +88,7 @@ def test_calibrating_again_follows_new_data():
     assert_exact(quantized, X * 8, graph=False)
 
 
+@pytest.mark.slow
 def test_calibrating_twice_on_the_same_data_changes_next_to_nothing():
     quantized = quantize(network(), samples=X)
     before = as_numpy(quantized(X))

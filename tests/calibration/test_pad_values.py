@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers
-from parameters import slow
+from parameters import slow, slow_rows
 
 from quantkeras import QuantizationParams, load_model
 from quantkeras.api import quantize
@@ -117,7 +117,7 @@ def decibels(wanted, found):
     return [10 * np.log10(signal[:, a].mean() / noise[:, a].mean()) for a in (~border, border)]
 
 
-QUICK = ("offset", "behind movements", "two readers", "shared layer")
+QUICK = ("offset", "behind movements")
 
 
 @pytest.mark.parametrize("name", [*QUICK, *slow(*sorted(NETWORKS.keys() - set(QUICK)))])
@@ -133,8 +133,10 @@ def test_the_format_of_the_input_holds_the_padding(name, images):
             assert border > inside - 4 and border > 25, (inside, border)
 
 
-@pytest.mark.parametrize("observer", ["mse", "percentile:90"])
-@pytest.mark.parametrize("per_tensor", [False, True])
+@pytest.mark.parametrize(
+    ("observer", "per_tensor"),
+    [("mse", False), ("percentile:90", True), *slow_rows(("mse", True), ("percentile:90", False))],
+)
 def test_observers_that_clip_leave_the_padding(observer, per_tensor, images):
     settings = QuantizationParams(observer=observer, per_tensor_activations=per_tensor)
     model = network(conv(activation="relu"), layers.BatchNormalization(), conv())

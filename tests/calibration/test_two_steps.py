@@ -166,7 +166,7 @@ def test_models_that_kept_no_settings_calibrate(features) -> None:
 
 
 @pytest.mark.filterwarnings(NO_SAMPLES)
-@pytest.mark.parametrize("kind", ["table", "map"])
+@pytest.mark.parametrize("kind", [*slow("table"), "map"])
 def test_inputs_far_from_zero_get_offsets_in_the_second_step(kind, features) -> None:
     far = (features * np.float32([1, 9, 1, 1, 0.1, 1]) + 1000).astype(np.float32)
     head = layers.Dense(3, name="head")

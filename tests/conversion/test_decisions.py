@@ -6,6 +6,7 @@ with the rules of sanitize, 10 in test_quantize.py.
 
 import keras
 import numpy as np
+import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers, ops
 
@@ -99,6 +100,7 @@ def test_decision_5_biases_keep_the_width_of_the_accumulator(rng):
     np.testing.assert_allclose(zero, as_numpy(model.layers[-1].bias), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_decision_6_calibration_knows_neither_batch_size_nor_order(rng):
     def ranges(x, batch_size):
         keras.utils.set_random_seed(4)
@@ -124,6 +126,7 @@ def test_decision_6_ranges_that_are_no_power_of_two_fill_the_integers(rng):
     assert (largest > 255 * (HEADROOM - 0.01)).all()
 
 
+@pytest.mark.slow
 def test_decision_7_add_and_concatenate_of_formats_per_channel(rng):
     image = keras.Input((4, 4, 3))
     a, b = layers.Conv2D(3, 1, name="a")(image), layers.Conv2D(3, 1, name="b")(image)

@@ -47,6 +47,7 @@ def test_layers_that_stay_float_are_named() -> None:
         qk.coverage(model)
 
 
+@pytest.mark.slow
 def test_integers_behind_float_layers_are_named(tmp_path, capsys) -> None:
     model = quantized("linear", ("b",))
     with pytest.warns(FloatTailWarning, match=r"'b' \(dense\), 'c' .*convert_parts\(model\)"):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from parameters import slow
 
 from quantkeras import QuantizationParams, quantize
 from quantkeras.errors import AccumulatorTooWide
@@ -25,10 +26,9 @@ def network(join, gain):
     "join",
     [
         layers.Add(name="join"),
-        layers.Subtract(name="join"),
-        layers.Maximum(name="join"),
-        layers.Minimum(name="join"),
         layers.Concatenate(axis=1, name="join"),
+        layers.Maximum(name="join"),
+        *slow(layers.Minimum(name="join"), layers.Subtract(name="join")),
     ],
 )
 @pytest.mark.filterwarnings("ignore::quantkeras.errors.QuantizationLossWarning")
@@ -40,4 +40,4 @@ def test_quantize_refuses_what_no_engine_computes(join, samples):
 def test_the_remedy_named_there_works(samples):
     model = network(layers.Add(name="join"), 1e15)
     params = QuantizationParams(float_layers=("join",))
-    assert np.isfinite(quantize(model, params, samples=samples).predict(samples, verbose=0)).all()
+    assert np.isfinite(np.asarray(quantize(model, params, samples=samples)(samples))).all()

@@ -79,7 +79,7 @@ def test_a_list_feeds_the_program_in_the_order_of_the_model():
 def test_random_networks_eagerly():
     with mostly_quantized() as attempts:
 
-        @examples(4, 40)
+        @examples(3, 40)
         @given(networks(), PARAMS)
         def run(network, params):
             check(attempts, network, params, graph=False)

@@ -158,6 +158,7 @@ def test_a_program_from_before_a_new_calibration(quantized):
     assert verify(model, convert(model), images(4)).exact
 
 
+@pytest.mark.slow
 def test_json(quantized, program):
     broken = with_layer(program, "first", qmax=0)
     config = json.loads(verify(quantized, broken, images(3)).to_json())
@@ -167,6 +168,7 @@ def test_json(quantized, program):
     assert config["samples_that_show_it"] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_table_on_a_terminal_too(quantized, program, capsys, monkeypatch):
     report = verify(quantized, program, images(2))
     report.show()

@@ -19,7 +19,7 @@ from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_any_layer(kind: str) -> None:
-    @examples(8, 40)
+    @examples(5, 40)
     @given(layer_cases((kind,)))
     def check(case: Any) -> None:
         program = one_layer(case)

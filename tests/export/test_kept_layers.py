@@ -33,7 +33,7 @@ TAILS = {
 }
 
 
-SLOW = ("einsum", "batchnorm")
+SLOW = ("argmax", "einsum", "batchnorm", "reflect")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_integers_begin_behind_float_layers_at_the_beginning(images):
     with pytest.warns(UserWarning, match="integers begin behind it"):
         quantized = qk.quantize(net, samples=samples)
     assert qk.verify(quantized, qk.convert(quantized), samples).exact
-    wanted = quantized.predict(samples, verbose=0)
-    error = np.linalg.norm(wanted - net.predict(samples, verbose=0))
+    wanted, meant = (np.asarray(model(samples)) for model in (quantized, net))
+    error = np.linalg.norm(wanted - meant)
     assert error < 0.05 * np.linalg.norm(wanted)
     proto = qk.export_onnx(quantized, None)
     assert [entry.name for entry in proto.graph.input] == ["image", "numbers"]

@@ -17,7 +17,7 @@ from quantkeras.numerics.kinds import Trait
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 def test_any_layer(kind: str, form: str) -> None:
-    @examples(6, 30)
+    @examples(4, 30)
     @given(layer_cases((kind,)))
     def check(case: Any) -> None:
         if Trait.MOVES in case.spec.traits:

@@ -30,6 +30,7 @@ def test_all_layers_become_integer(name):
 
 
 @pytest.mark.filterwarnings("ignore:.*stay float:UserWarning")
+@pytest.mark.slow
 def test_what_has_no_integer_form_is_named():
     x = np.load(FOLDER / "arithmetic.npz")["x"]
     report = coverage(quantize(load_model(FOLDER / "arithmetic.h5"), samples=x))

@@ -18,6 +18,8 @@ from quantkeras.model_io import ModelFileError, load_model, save_model
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "keras2"
 NETWORKS = sorted(path.stem for path in FOLDER.glob("*.h5") if path.stem != "unsupported")
+#: Of layers that others have, too.
+ALIKE = ("hard_swish", "mobilenet", "residual_functions", "sequence", "transfer_learning")
 
 
 def outputs(model, x):
@@ -50,7 +52,10 @@ def test_all_networks_are_here():
     assert len(NETWORKS) == 15
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [*(name for name in NETWORKS if name not in ALIKE), *slow(*ALIKE)],
+)
 def test_computes_what_keras2_computed(name):
     before = (FOLDER / f"{name}.h5").read_bytes()
     model = loaded(name)
@@ -77,13 +82,9 @@ def test_consists_of_layers_of_keras_3(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "arithmetic",
-        "branches",
         "movement_functions",
-        "old_layers",
-        "pieces",
         "sync_batchnorm",
-        "transfer_learning",
+        *slow("arithmetic", "branches", "old_layers", "pieces", "transfer_learning"),
     ],
 )
 def test_saves_again(name, suffix, tmp_path):

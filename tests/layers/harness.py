@@ -37,6 +37,8 @@ class LayerHarness:
 
     variant: a case of a kind that a full case stands for; of its tests the quick suite has the
     exactness alone (conftest.py);
+    related: a case whose class shares its code with a full one: the quick suite leaves out other
+    widths and ranges that move;
     layer: the layer class; arguments: its own arguments; shapes: of its inputs, unbatched;
     rectified: whether its output is unsigned; signed_inputs: sign of each input's format;
     input_bits: width of each input; widths: (weight bits, output bits, per channel) beside
@@ -48,6 +50,7 @@ class LayerHarness:
     """
 
     variant: ClassVar[bool] = False
+    related: ClassVar[bool] = False
     layer: ClassVar[Any] = None
     arguments: ClassVar[dict[str, Any]] = {}
     shapes: ClassVar[tuple[tuple[int, ...], ...]] = ((7, 6, 3),)

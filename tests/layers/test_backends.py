@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy
 from keras import layers, ops
+from parameters import slow_rows
 
 import quantkeras
 from quantkeras.errors import AccumulatorTooWide
@@ -53,7 +54,7 @@ def test_without_float64_every_layer_is_fitted_to_float32(samples):
 
 
 @pytest.mark.usefixtures("no_float64")
-@pytest.mark.parametrize(("gain", "fits"), [(1.0, True), (1e6, False)])
+@pytest.mark.parametrize(("gain", "fits"), [*slow_rows((1.0, True)), (1e6, False)])
 def test_joins_too_far_apart_for_float32_are_refused_without_float64(samples, gain, fits):
     inputs = keras.Input((64,))
     one = layers.Dense(4, kernel_initializer="ones", name="one")(inputs)

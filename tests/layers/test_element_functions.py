@@ -7,7 +7,15 @@ import pytest
 import tensorflow as tf
 import test_function_layers as cases
 from exactness import as_numpy
-from test_function_layers import NAMES, attributes, every_function
+from parameters import slow
+from test_function_layers import (
+    FEW,
+    NAMES,
+    OTHERS,
+    all_beside,
+    attributes,
+    side_by_side_functions,
+)
 
 from quantkeras.conversion import convert
 from quantkeras.errors import QuantizationError
@@ -23,24 +31,24 @@ from sanitize.functions import apply_activation
 
 
 @cache
-def every_program():
-    return convert(every_function()[0])
+def program_of(names):
+    return convert(side_by_side_functions(names)[0])
 
 
 def half_up(x):
     return np.floor(x) + (x - np.floor(x) >= 0.5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*FEW, *slow(*OTHERS)])
 def test_every_entry_is_the_function_rounded_once(name):
     """round(float32(f(i * lsb)) / output_lsb): float32 is the only thing between f and its entry.
 
     Rounding f to float32 moves it by 2**-25 of itself, so an entry may differ from the one of
     float64 only where f / output_lsb lies that close to a tie.
     """
-    model, _ = every_function()
+    model, _ = side_by_side_functions(all_beside(name))
     layer = model.get_layer(name)
-    table = every_program()[name].params.table
+    table = program_of(all_beside(name))[name].params.table
     entering, leaving = layer.table_quantizer, layer.output_quantizer
     integers = np.arange(entering.qmin, entering.qmax + 1)
     assert table.shape == integers.shape

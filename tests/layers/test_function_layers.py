@@ -8,6 +8,7 @@ import pytest
 from exactness import as_numpy, assert_exact
 from harness import LayerHarness, case_of, save, side_by_side
 from keras import ops
+from parameters import slow
 
 from quantkeras.layers import (
     QuantizedActivation,
@@ -63,6 +64,7 @@ class TestSigmoidOfUnsigned(FunctionCase):
 
 
 class TestPrelu(FunctionCase):
+    related = True
     eager_training = False
     layer = QuantizedActivation
     function = {"function": "prelu"}
@@ -76,6 +78,7 @@ class TestUserFunction(FunctionCase):
 
 
 class TestConv2DSilu(FunctionCase):
+    related = True
     eager_training = False
     layer = QuantizedConv2D
     arguments = {"filters": 4, "kernel_size": 3, "padding": "same"}
@@ -185,6 +188,10 @@ CHOSEN = {
 }
 POSITIVE_ONLY = {"sqrt", "rsqrt", "log", "log1p", "log2", "log10", "reciprocal"}
 NAMES = sorted(FUNCTIONS.keys() - {"user"})
+#: Of each sort: with a kink or a jump, attributes of its own, poles, never negative, by its table
+#: alone. What is particular to a function are its entries, not the layer.
+FEW = ("absolute", "clip", "gelu", "general_relu", "log", "power", "sigmoid", "silu", "threshold")
+OTHERS = tuple(sorted(set(NAMES) - set(FEW)))
 #: Of another name in Keras; the reader's tests compare them.
 NAMED_OTHERWISE = {"hard_sigmoid_keras2", "gelu", "general_relu", "clip", "power", "threshold"}
 
@@ -213,32 +220,46 @@ def function_case(name, positive):
 
 
 @cache
-def every_function():
+def side_by_side_functions(names):
     """A model with a branch per function, its layers named after them, and its inputs."""
-    cases = {name: function_case(name, name in POSITIVE_ONLY) for name in NAMES}
+    cases = {name: function_case(name, name in POSITIVE_ONLY) for name in names}
     return side_by_side({name: (case, (8, 8, True)) for name, case in cases.items()})
 
 
-def test_every_function_is_exact():
-    model, arrays = every_function()
+def all_beside(name):
+    """The names of the functions in whose model that one is."""
+    return FEW if name in FEW else OTHERS
+
+
+@pytest.mark.parametrize("names", [FEW, *slow(OTHERS)], ids=["few", "others"])
+def test_every_function_is_exact(names):
+    model, arrays = side_by_side_functions(names)
     program = assert_exact(model, arrays, graph=False)
     for name, integers in program.run_integers(arrays, "all").items():
         assert np.ptp(integers) > 1, name
 
 
 @pytest.mark.slow
-def test_every_function_is_saved_and_loaded(tmp_path):
-    model, arrays = every_function()
+@pytest.mark.parametrize("names", [FEW, OTHERS], ids=["few", "others"])
+def test_every_function_is_saved_and_loaded(names, tmp_path):
+    model, arrays = side_by_side_functions(names)
     save(model, tmp_path / "net.keras")
     loaded = keras.models.load_model(tmp_path / "net.keras", compile=False)
-    for name, found, wanted in zip(NAMES, loaded(arrays), model(arrays), strict=True):
+    for name, found, wanted in zip(names, loaded(arrays), model(arrays), strict=True):
         np.testing.assert_array_equal(as_numpy(found), as_numpy(wanted), err_msg=name)
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - NAMED_OTHERWISE))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(set(FEW) - NAMED_OTHERWISE),
+        *slow(*sorted(set(OTHERS) - NAMED_OTHERWISE)),
+    ],
+)
 def test_every_function_means_what_keras_computes(name):
-    model, arrays = every_function()
-    layer, x = model.get_layer(name), arrays[NAMES.index(name)]
+    names = all_beside(name)
+    model, arrays = side_by_side_functions(names)
+    layer, x = model.get_layer(name), arrays[names.index(name)]
     direct = getattr(keras.ops, name, None)
     direct = direct or getattr(keras.activations, name)
     if name == "leaky_relu":
@@ -250,7 +271,7 @@ def test_every_function_means_what_keras_computes(name):
     np.testing.assert_allclose(as_numpy(layer.float_call(x)), as_numpy(wanted), atol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", [".keras", *slow(".h5")])
 def test_a_loaded_user_function_predicts_before_anything_else_ran(suffix, tmp_path):
     """Its table cannot be made inside the graph of `predict`."""
     case = TestUserFunction()

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 import quantkeras as qk
 from quantkeras.errors import InputMismatchWarning
@@ -95,8 +96,12 @@ FED: dict[str, Callable[[keras.Model], Any]] = {
 }
 
 
-@pytest.mark.parametrize("feed", FED.values(), ids=FED)
-def test_another_scale_is_told_once(model, feed) -> None:
+QUICK = ("predict", "validation", "train_on_batch", "a call")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in FED if name not in QUICK))])
+def test_another_scale_is_told_once(model, name) -> None:
+    feed = FED[name]
     with pytest.warns(InputMismatchWarning, match="'values' is fed .* from .* to 255") as found:
         feed(model)
         feed(model)
@@ -172,7 +177,7 @@ def test_ranges_that_move_take_what_comes(model) -> None:
         model.fit(RAW, LABELS, **QUIET)
 
 
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("suffix", ["keras", *slow("h5")])
 def test_files_keep_the_class(model, tmp_path: Path, suffix) -> None:
     path = tmp_path / f"net.{suffix}"
     model.save(path)
@@ -197,7 +202,7 @@ def test_copies_keep_the_class(model) -> None:
 
 def test_older_files_are_trained_on(model, tmp_path: Path) -> None:
     plain = keras.Model(model.inputs, model.outputs)
-    plain.compile("adam", "mse")
+    plain.compile("adam", "mse", run_eagerly=True)
     plain.fit(UNIT, LABELS, **QUIET)
     plain.save(tmp_path / "net.keras")
     loaded = qk.load_model(tmp_path / "net.keras", compile=True)
@@ -206,6 +211,7 @@ def test_older_files_are_trained_on(model, tmp_path: Path) -> None:
     loaded.fit(UNIT, LABELS, **QUIET)
 
 
+@pytest.mark.slow
 def test_verify_tells_once_and_not_of_numbers_of_its_own(model) -> None:
     program = qk.convert(model)
     with warnings.catch_warnings():

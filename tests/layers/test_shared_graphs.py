@@ -67,6 +67,7 @@ def test_a_shared_graph_gives_what_each_layer_gives_by_itself(quantized, samples
     np.testing.assert_array_equal(again(samples), found(samples))
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_shared_graphs(quantized, samples, graphs):
     variables = quantized.trainable_variables
 
@@ -84,6 +85,7 @@ def test_gradients_pass_through_shared_graphs(quantized, samples, graphs):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_shared_graph_does_not_hold_what_it_was_traced_from(graphs):
     class Owner:
         def double(self, x):

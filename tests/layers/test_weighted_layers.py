@@ -80,6 +80,7 @@ class TestConv2DPadValueExplicit(LayerHarness):
 
 
 class TestConv2DMaxPoolClip(LayerHarness):
+    related = True
     layer = QuantizedConv2D
     arguments = {
         "filters": 4,
@@ -137,6 +138,7 @@ class TestConv2DAccumulatorAverage(LayerHarness):
 
 
 class TestDepthwiseConv2D(LayerHarness):
+    related = True
     eager_training = False
     layer = QuantizedDepthwiseConv2D
     arguments = {"kernel_size": 3, "padding": "same", "depth_multiplier": 2}
@@ -185,6 +187,7 @@ class TestDepthwiseAccumulator(LayerHarness):
 
 
 class TestDense(LayerHarness):
+    related = True
     layer = QuantizedDense
     arguments = {"units": 7}
     shapes = ((11,),)

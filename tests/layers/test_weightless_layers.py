@@ -16,6 +16,7 @@ WIDTHS = tuple((8, bits, bits % 2 == 0) for bits in (2, 3, 4, 5, 6, 7, 16))
 
 
 class TestAdd(LayerHarness):
+    related = True
     layer = QuantizedAdd
     shapes = (MAP, MAP)
     widths = WIDTHS
@@ -55,6 +56,7 @@ class TestAddAccumulator(LayerHarness):
 
 
 class TestConcatenate(LayerHarness):
+    related = True
     layer = QuantizedConcatenate
     shapes = ((4, 5, 2), (4, 5, 3))
     widths = WIDTHS
@@ -120,6 +122,7 @@ class TestGlobalAveragePoolingAccumulator(LayerHarness):
 
 
 class TestAveragePooling(LayerHarness):
+    related = True
     layer = QuantizedAveragePooling2D
     arguments = {"pool_size": (2, 3), "strides": (1, 2)}
     signed_inputs = (False,)

@@ -23,6 +23,7 @@ EXPECTED = {
     "ds_cnn": ((49, 10, 1), (12,), 22_000, 26_000),
     "autoencoder": ((640,), (640,), 260_000, 275_000),
 }
+BIG = ("mobilenet_tiny", "shufflenet", "vww_mobilenet")
 
 
 def module(name: str) -> ModuleType:
@@ -39,7 +40,10 @@ def test_every_architecture_is_listed_here():
     assert set(model_zoo.ARCHITECTURES) == set(EXPECTED)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [*(name for name in EXPECTED if name not in BIG), *slow(*BIG)],
+)
 def test_shapes_and_number_of_parameters(name):
     input_shape, output_shape, least, most = EXPECTED[name]
     model = module(name).build()

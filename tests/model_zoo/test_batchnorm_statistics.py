@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from model_zoo import ds_cnn
@@ -15,6 +16,7 @@ def nested_model() -> keras.Model:
     return keras.Sequential([layers.Input((5,)), layers.Dense(6), inner])
 
 
+@pytest.mark.slow
 def test_same_seed_same_statistics():
     first, second, third = (ds_cnn.build() for _ in range(3))
     for model, seed in ((first, 3), (second, 3), (third, 4)):

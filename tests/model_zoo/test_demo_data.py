@@ -24,8 +24,13 @@ def jpeg_archive(labels: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]
     return arrays, greys
 
 
-def test_embedded_images():
-    (x_train, y_train), (x_test, y_test) = cifar10_demo()
+@pytest.fixture(scope="module")
+def images():
+    return cifar10_demo()
+
+
+def test_embedded_images(images):
+    (x_train, y_train), (x_test, y_test) = images
     assert x_train.shape == (2000, 32, 32, 3) and x_test.shape == (1000, 32, 32, 3)
     assert x_train.dtype == x_test.dtype == y_train.dtype == np.uint8
     assert np.bincount(y_train).tolist() == [200] * 10
@@ -34,13 +39,13 @@ def test_embedded_images():
     assert len(CIFAR10_CLASSES) == 10
 
 
-def test_every_prefix_of_tens_is_balanced():
-    _, (_, y_test) = cifar10_demo()
+def test_every_prefix_of_tens_is_balanced(images):
+    _, (_, y_test) = images
     assert y_test.reshape(-1, 10).tolist() == [list(range(10))] * 100
 
 
-def test_training_and_test_images_differ():
-    (x_train, _), (x_test, _) = cifar10_demo()
+def test_training_and_test_images_differ(images):
+    (x_train, _), (x_test, _) = images
     train = {image.tobytes() for image in x_train}
     assert not any(image.tobytes() in train for image in x_test)
 

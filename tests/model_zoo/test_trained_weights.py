@@ -6,6 +6,7 @@ import os
 import keras
 import numpy as np
 import pytest
+from parameters import slow
 
 from model_zoo import TRAINED, cifar10_demo, mlp, training
 from model_zoo.datasets import load_mnist
@@ -32,10 +33,7 @@ def test_weights_are_small_and_plain(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "resnet8",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("mobilenet_tiny", "shufflenet")),
-    ],
+    slow("resnet8", "mobilenet_tiny", "shufflenet"),
 )
 def test_accuracy_on_the_embedded_images(name):
     _, (images, labels) = cifar10_demo()

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx_nets import model, node, operators, relative_error, run, weights
+from parameters import slow_rows
 
 from quantkeras.onnx_quantization import quantize_onnx
 
@@ -120,7 +121,12 @@ BATCHED = (2, 3, 4, 6)
 
 @pytest.mark.parametrize(
     ("mode", "static"),
-    [(mode, static) for mode in ("integer", "qlinear", "qdq") for static in (True, False)],
+    [
+        ("integer", False),
+        ("qlinear", True),
+        ("qdq", True),
+        *slow_rows(("integer", True), ("qlinear", False), ("qdq", False)),
+    ],
 )
 @pytest.mark.parametrize(
     ("left", "right"),

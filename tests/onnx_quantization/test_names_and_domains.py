@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx_nets import images, model, node, operators, relative_error, run, weights
+from parameters import slow
 
 from quantkeras.errors import QuantizationError
 from quantkeras.onnx_quantization import quantize_onnx, result_check
@@ -43,7 +44,7 @@ def test_shared_weights_and_biases(mode, per_channel):
     assert error < 0.06
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES[:1], *slow(*MODES[1:])])
 @pytest.mark.parametrize(
     "inner", ["b0", "b_quantized", "w_quantized", "w_scale", "x_scale", "x_zero_point", "v0_",
               "x_QuantizeLinear_Output", "x_DequantizeLinear", "c2_quant"],

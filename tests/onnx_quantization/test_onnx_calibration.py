@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx_nets import Reader, conv_net, images, model, node, run, weights
+from parameters import slow
 
 from quantkeras.errors import NonFiniteError, QuantizationError
 from quantkeras.onnx_quantization import calibrate_onnx
@@ -26,7 +27,7 @@ def test_min_max_is_that_of_the_tensors():
         assert zero == np.floor(-low / scale + 0.5)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile:99", "entropy", "mse"])
+@pytest.mark.parametrize("method", ["minmax", "mse", *slow("percentile:99", "entropy")])
 def test_batches_and_readers_make_no_difference(method):
     proto, x = conv_net(), images(12)
     wanted = calibrate_onnx(proto, x, method=method)
@@ -168,7 +169,7 @@ def test_constant_and_one_sided_values(method):
     assert low < 0 == high
 
 
-@pytest.mark.parametrize("shape", ["normal", "laplace", "shifted", "outliers"])
+@pytest.mark.parametrize("shape", ["shifted", "outliers", *slow("normal", "laplace")])
 def test_the_mean_squared_error_is_the_least(shape):
     generator = np.random.default_rng(0)
     values = {

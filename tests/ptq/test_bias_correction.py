@@ -118,8 +118,8 @@ def test_shared_layers_and_layers_without_bias_are_left_alone():
 
 
 def test_neither_samples_nor_a_float_model_is_an_error():
-    quantized = quantize(network(), FOUR_BITS, X)
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3)])
     with pytest.raises(QuantizationError, match="needs samples, or float_model"):
-        correct_bias(quantized)
+        correct_bias(quantize(model, FOUR_BITS, X))
     with pytest.raises(QuantizationError, match="no quantized layers"):
-        correct_bias(network(), X)
+        correct_bias(model, X)

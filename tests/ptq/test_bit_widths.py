@@ -44,6 +44,7 @@ def test_a_share_of_the_size(model, capsys):
     assert absolute == mixed_precision(model, X, 0.6, widths=WIDTHS)
 
 
+@pytest.mark.slow
 def test_bits_go_where_they_help_most(model):
     params = mixed_precision(model, X, 0.5, "work", widths=WIDTHS)
     score = agreement(model, X)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact
 from keras import layers
+from parameters import slow
 
 from quantkeras import QuantizationParams, mixed_precision
 from quantkeras.api import quantize
@@ -97,7 +98,10 @@ NETWORKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+QUICK = ("batch normalizations", "concatenation", "depthwise", "flatten", "pools", "transposed")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in NETWORKS if name not in QUICK))])
 def test_the_function_is_unchanged_and_the_ranges_are_equal(name):
     model = NETWORKS[name]()
     equalized = equalize(model)

@@ -89,6 +89,7 @@ def test_a_metric_of_the_user_orders_them(models):
     assert scores == sorted(scores) and 0 <= report.quantized.score <= 1
 
 
+@pytest.mark.slow
 def test_samples_go_through_in_pieces(models):
     whole, part = (sensitivity(models[1], X, num_samples=n) for n in (None, 8))
     assert whole.signal != part.signal

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import as_numpy, assert_exact, without_tail
+from parameters import slow_rows
 
 from quantkeras import (
     DampenOscillations,
@@ -224,8 +225,10 @@ def test_the_teacher_stays_as_it_is():
     ("options", "message"),
     [
         ({"loss": "cosine"}, "must be one of kl, mse"),
-        ({"weight": 0.0}, "above 0 and at most 1"),
-        ({"temperature": -1.0}, "must be positive"),
+        *slow_rows(
+            ({"weight": 0.0}, "above 0 and at most 1"),
+            ({"temperature": -1.0}, "must be positive"),
+        ),
     ],
 )
 def test_distiller_errors(options, message):

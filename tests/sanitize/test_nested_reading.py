@@ -12,6 +12,7 @@ from float_networks import (
     relative_error,
 )
 from keras import layers, ops
+from parameters import slow
 
 from sanitize import read_keras, write_keras
 
@@ -45,7 +46,9 @@ def backbone(pooling=None, name="backbone"):
     return keras.Model(image, x, name=name)
 
 
-@pytest.mark.parametrize("name", PREPROCESSING)
+@pytest.mark.parametrize(
+    "name", ["rescaling", "of applications", "torch", *slow("per channel", "lambda", "caffe")]
+)
 def test_sequential_with_preprocessing_and_a_head(name):
     model = keras.Sequential(
         [

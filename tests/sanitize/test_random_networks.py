@@ -32,7 +32,7 @@ def check(network: Network, target: str | None) -> None:
 
 @pytest.mark.parametrize("target", [None, "neuromorphic", *slow("generic", "pairwise")])
 def test_sanitizing_keeps_the_function(target):
-    @examples(4, 200)
+    @examples(3, 200)
     @given(networks(12))
     def run(network):
         check(network, target)

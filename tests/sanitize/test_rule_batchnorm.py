@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from float_networks import assert_sanitizes, kinds, randomized, sequential
 from keras import layers
+from parameters import slow_rows
 
 from sanitize import sanitize_graph
 from sanitize.keras_io import read_keras
@@ -44,7 +45,7 @@ LINEAR = {
 
 
 @pytest.mark.parametrize("name", LINEAR)
-@pytest.mark.parametrize("center, scale", [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("center, scale", [(True, True), *slow_rows((False, True), (True, False))])
 def test_behind_every_kind_of_weights(name, center, scale):
     norm = layers.BatchNormalization(center=center, scale=scale)
     graph, log = assert_sanitizes(sequential(LINEAR[name](), norm))

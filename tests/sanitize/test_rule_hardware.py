@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from float_networks import assert_sanitizes, kinds, randomized, resnet_like, sequential
 from keras import layers
+from parameters import slow, slow_rows
 
 from sanitize import TARGETS, Target, rules_table, sanitize, sanitize_graph
 from sanitize.keras_io import read_keras
@@ -79,8 +80,8 @@ class TestMerges:
 
 
 class TestKernels:
-    @pytest.mark.parametrize("size", [12, 13])
-    @pytest.mark.parametrize("kernel, strides", [(5, 2), (7, 2), ((5, 3), 2), (6, 2)])
+    @pytest.mark.parametrize("size", [*slow(12), 13])
+    @pytest.mark.parametrize("kernel, strides", [(5, 2), *slow_rows((7, 2)), ((5, 3), 2), (6, 2)])
     @pytest.mark.parametrize("padding", ["same", "valid"])
     def test_large_strided_depthwise(self, size, kernel, strides, padding):
         layer = layers.DepthwiseConv2D(kernel, strides, padding, depth_multiplier=2)
@@ -101,7 +102,7 @@ class TestKernels:
         _, log = assert_sanitizes(sequential(layer, shape=(None, None, 3)), {}, target=target)
         assert "size is not known" in log.refused[0].sentence
 
-    @pytest.mark.parametrize("size", [12, 13])
+    @pytest.mark.parametrize("size", [12, *slow(13)])
     @pytest.mark.parametrize("padding", ["same", "valid"])
     @pytest.mark.parametrize("kernel, strides", [(1, 2), (1, 3), ((1, 3), 2), (1, (2, 1))])
     def test_kernel_one_with_a_stride(self, size, padding, kernel, strides):

@@ -27,7 +27,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("opset", [10, 22])
+@pytest.mark.parametrize("opset", [*slow(10), 22])
 @pytest.mark.parametrize("label", CONVOLUTIONS)
 def test_convolution(label: str, opset: int) -> None:
     attributes, shape = CONVOLUTIONS[label]
@@ -130,7 +130,7 @@ MAX_POOLS = {
 }
 
 
-@pytest.mark.parametrize("opset", [10, 12, 22])
+@pytest.mark.parametrize("opset", [10, *slow(12), 22])
 @pytest.mark.parametrize("label", MAX_POOLS)
 def test_max_pool(label: str, opset: int) -> None:
     imported = check([node("MaxPool", "x", "y", **MAX_POOLS[label])], PICTURE, opset=opset)
