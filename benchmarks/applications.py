@@ -86,7 +86,7 @@ def _sanitize_error(model: Any, images: Any) -> tuple[float, float]:
 
     from quantkeras import sanitize
     from sanitize.keras_io import read_keras
-    from sanitize.verify import largest_differences, run_for_comparison, saturated
+    from sanitize.rewriting_check import largest_differences, run_for_comparison, saturated
 
     rng = np.random.default_rng(0)
 

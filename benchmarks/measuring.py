@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from quantkeras.text_tables import print_table
+from quantkeras.terminal.text_tables import print_table
 
 
 @dataclass

@@ -38,8 +38,8 @@ def measured(name: str, path: str | None = None) -> dict[str, Any]:
     import onnxruntime
 
     from quantkeras import convert, coverage, quantize, verify
-    from quantkeras.export import export_onnx
-    from quantkeras.float_network import float_network
+    from quantkeras.onnx import export_onnx
+    from quantkeras.quantization.float_network import float_network
 
     start = time.perf_counter()
     model: Any = architecture(name) if path is None else path

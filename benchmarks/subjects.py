@@ -82,8 +82,8 @@ def subject(name: str, shared: Path) -> Subject:
 
 def uneven(model: Any) -> Any:
     """The same function with channels of very different sizes."""
+    from quantkeras.ptq.channel_links import find_links
     from quantkeras.ptq.equalization import scaled_along
-    from quantkeras.ptq.links import find_links
     from sanitize import sanitize_graph
     from sanitize.keras_io import read_keras, write_keras
 

@@ -8,13 +8,13 @@ import pdoc
 
 PACKAGES = (
     "quantkeras",
-    "quantkeras.analysis",
+    "quantkeras.report",
     "quantkeras.calibration",
     "quantkeras.conversion",
-    "quantkeras.export",
+    "quantkeras.onnx",
     "quantkeras.layers",
     "quantkeras.numerics",
-    "quantkeras.onnx_quantization",
+    "quantkeras.onnx.runtime_quantizer",
     "quantkeras.ptq",
     "quantkeras.qat",
     "quantkeras.runtime",

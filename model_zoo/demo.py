@@ -28,9 +28,9 @@ import numpy as np
 
 import quantkeras as qk
 from model_zoo.demo_data import cifar10_demo
-from quantkeras.commands.keras_import import import_keras
-from quantkeras.progress import progress_bar
-from quantkeras.text_tables import print_table
+from quantkeras.cli.keras_import import import_keras
+from quantkeras.terminal.progress import progress_bar
+from quantkeras.terminal.text_tables import print_table
 
 if TYPE_CHECKING:
     import keras

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sanitize import sanitize
 
-from .analysis import coverage, plot_graph
 from .calibration import calibrate
 from .conversion import convert, convert_parts, verify
+from .files.model_files import load_model, save_model
 from .layers import resized
-from .model_io import load_model, save_model
-from .provenance import params_of
 from .qat import set_ranges
-from .quantization import quantize
+from .quantization.provenance import params_of
+from .quantization.quantize_model import quantize
+from .report import coverage, plot_graph
 
 __all__ = [
     "calibrate",

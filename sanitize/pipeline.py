@@ -15,6 +15,14 @@ from numpy.typing import NDArray
 
 from .graph import Graph
 from .match import Keep, Log, LogEntry, RewriteError, Rule, apply_rule
+from .rewriting_check import (
+    NOISE_FACTOR,
+    TOLERANCE,
+    largest_differences,
+    random_inputs,
+    run_for_comparison,
+    saturated,
+)
 from .rules.activation import ReluBehindMaxPool, SplitActivation
 from .rules.batchnorm import FoldIntoConsumer, FoldIntoProducer, NormToDepthwise
 from .rules.clip import ChannelClip
@@ -58,14 +66,6 @@ from .rules.reshape import (
     ReshapeBehindMerge,
 )
 from .target import Target, find_target
-from .verify import (
-    NOISE_FACTOR,
-    TOLERANCE,
-    largest_differences,
-    random_inputs,
-    run_for_comparison,
-    saturated,
-)
 
 
 def general_rules() -> list[Rule]:
@@ -290,7 +290,7 @@ def sanitize(
     """
     from .former_names import remember_names
     from .keras_io import write_keras
-    from .keras_io.read import read_model
+    from .keras_io.keras_reading import read_model
 
     reading = read_model(model, verify, shapes)
     graph, log = sanitize_graph(reading.graph, target, verify)

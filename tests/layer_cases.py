@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from quantkeras.numerics import Format
-from quantkeras.numerics.kinds import Trait, kinds_with
+from quantkeras.numerics.hardware_kinds import Trait, kinds_with
 from quantkeras.numerics.layer import LayerParams, LayerSpec
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 
 @dataclass

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantkeras.cli import main
+from quantkeras.cli.main import main
 from quantkeras.errors import QuantizationError
-from quantkeras.export import export_onnx
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
+from quantkeras.onnx import export_onnx
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 
 COMMAND = [sys.executable, "-m", "quantkeras"]
@@ -134,7 +134,7 @@ def test_ctrl_c_while_it_starts(program: Path) -> None:
 
 
 def test_negative_iterations() -> None:
-    from quantkeras.ptq.rounding import round_adaptively
+    from quantkeras.ptq.adaptive_rounding import round_adaptively
 
     with pytest.raises(QuantizationError, match="-5 iterations"):
         round_adaptively(None, np.zeros(1), -5)  # type: ignore[arg-type]

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from quantkeras.errors import ModelFileError
-from quantkeras.file_writing import replacing, reserve, write_text
-from quantkeras.params import QuantizationParams
+from quantkeras.files.writing import replacing, reserve, write_text
+from quantkeras.quantization.params import QuantizationParams
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from quantkeras.file_writing import replacing
+from quantkeras.files.writing import replacing
 try:
     with replacing(Path(sys.argv[1])) as temporary:
         temporary.write_text("half")

@@ -10,8 +10,8 @@ from parameters import slow
 
 import quantkeras as qk
 from quantkeras import QuantizationParams
-from quantkeras.params import LayerOverride
-from quantkeras.planning import make_plan, stays_float
+from quantkeras.quantization.decide import make_plan, stays_float
+from quantkeras.quantization.params import LayerOverride
 from sanitize import read_keras, sanitize_graph
 
 FLOAT = ("BatchNormalization", "Conv2D", "Dense", "ReLU", "Rescaling", "ZeroPadding2D", "Add")

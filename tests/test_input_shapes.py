@@ -9,10 +9,10 @@ from parameters import slow
 
 from quantkeras import convert, coverage, load_model, quantize
 from quantkeras.calibration.batches import SampleError
-from quantkeras.cli import main
-from quantkeras.commands.input_shapes import given_shapes
+from quantkeras.cli.input_shapes import given_shapes
+from quantkeras.cli.main import main
 from quantkeras.errors import QuantizationError
-from quantkeras.params import QuantizationParams
+from quantkeras.quantization.params import QuantizationParams
 
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,9 @@ HEAVY = ("keras", "tensorflow", "onnx", "onnxruntime", "jax", "torch", "tf2onnx"
 
 
 BESIDE_THE_RUNTIME = (
-    "quantkeras.progress",
-    "quantkeras.text_tables",
-    "quantkeras.file_writing",
+    "quantkeras.terminal.progress",
+    "quantkeras.terminal.text_tables",
+    "quantkeras.files.writing",
     "quantkeras._version",
 )
 """Modules outside the runtime that it uses: they need nothing, and use what is installed."""
@@ -115,10 +116,10 @@ def test_sanitize_knows_nothing_of_quantkeras(path: Path) -> None:
 
 def test_only_the_commands_import_the_api_or_the_command_line() -> None:
     # The package's own lazy table names quantkeras.api as text, which is no import.
-    above = {"quantkeras/api.py", "quantkeras/cli.py", "quantkeras/__main__.py"}
+    above = {"quantkeras/api.py", "quantkeras/__main__.py"}
     for path in modules("quantkeras") + modules("sanitize"):
         place = path.relative_to(ROOT).as_posix()
-        if place in above or place.startswith("quantkeras/commands/"):
+        if place in above or place.startswith("quantkeras/cli/"):
             continue
         found = [n for n in imports(path) if within(n, ("quantkeras.api", "quantkeras.cli"))]
         assert found == [], place
@@ -161,6 +162,11 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         for name, path in files.items()
     }
     assert circle_in(graph) == []
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    names = Counter(path.name for path in own_modules().values() if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def run_python(code: str) -> str:

@@ -7,10 +7,10 @@ from keras import layers
 
 import quantkeras
 from quantkeras.calibration.batches import SampleError
-from quantkeras.cli import main
+from quantkeras.cli.main import main
 from quantkeras.errors import ModelFileError, QuantizationError
-from quantkeras.params import ParamsError
 from quantkeras.ptq import auto_quantize
+from quantkeras.quantization.params import ParamsError
 
 
 @pytest.fixture(scope="module")

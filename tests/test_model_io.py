@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from parameters import slow
 
-from quantkeras.model_io import ModelFileError, load_model, save_model
+from quantkeras.files.model_files import ModelFileError, load_model, save_model
 
 BOTH = pytest.mark.parametrize("suffix", [".keras", ".h5"])
 

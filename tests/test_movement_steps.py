@@ -8,9 +8,9 @@ import pytest
 from exactness import as_numpy, assert_exact
 
 from quantkeras.api import load_model, quantize, save_model
-from quantkeras.movement_steps import carry_through, movement_steps
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.layer import LayerParams, run_layer
+from quantkeras.quantization.movement_steps import carry_through, movement_steps
 from sanitize.graph import Node
 from sanitize.semantics import run_node
 

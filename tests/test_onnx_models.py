@@ -13,10 +13,10 @@ from onnx_architectures import LARGE, NAMES, architecture
 from onnx_harness import check_model, kinds_of, model, node, run, weights
 
 import quantkeras
-from quantkeras import onnx_models
-from quantkeras.onnx_models import ImportMismatch, difference_to_onnx
-from quantkeras.params import QuantizationParams
-from quantkeras.planning import make_plan
+from quantkeras.onnx import onnx_models
+from quantkeras.onnx.onnx_models import ImportMismatch, difference_to_onnx
+from quantkeras.quantization.decide import make_plan
+from quantkeras.quantization.params import QuantizationParams
 from sanitize import sanitize_graph
 from sanitize.onnx_io import PATTERNS, Pattern, import_onnx
 
@@ -236,7 +236,7 @@ def test_networks_that_enlarge_roundings_are_judged_by_them() -> None:
 def test_large_networks_are_compared_on_one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     monkeypatch.setattr(
-        quantkeras.onnx_models,
+        quantkeras.onnx.onnx_models,
         "run_batch",
         lambda network, arrays, **options: counts.append(len(arrays[0])) or [network(arrays[0])],
     )

@@ -11,8 +11,8 @@ import pytest
 from keras import layers
 
 import quantkeras as qk
-from quantkeras import quantization
 from quantkeras.errors import QuantizationLossWarning
+from quantkeras.quantization import quantize_model as quantization
 
 UNLIKE = np.float32([1, 1e4, 1, 1e4])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantkeras.errors import QuantizationError
-from quantkeras.params import LayerOverride, LayerSettings, QuantizationParams
+from quantkeras.quantization.params import LayerOverride, LayerSettings, QuantizationParams
 
 WIDTHS = st.sampled_from([2, 3, 4, 5, 6, 7, 8, 16])
 OBSERVERS = st.sampled_from(["minmax", "mse", "percentile:99.9", "moving_average:0.5", "sqnr"])

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from quantkeras.params import QuantizationParams
-from quantkeras.plan import FloatCause, Plan
-from quantkeras.planning import make_plan
+from quantkeras.quantization.decide import make_plan
+from quantkeras.quantization.params import QuantizationParams
+from quantkeras.quantization.plan import FloatCause, Plan
 from sanitize import sanitize_graph
 from sanitize.graph import Graph, Node
 from sanitize.keras_io import read_keras

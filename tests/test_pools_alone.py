@@ -9,8 +9,8 @@ from keras import layers
 
 import quantkeras
 from quantkeras.errors import QuantizationError
-from quantkeras.params import QuantizationParams
-from quantkeras.planning import make_plan
+from quantkeras.quantization.decide import make_plan
+from quantkeras.quantization.params import QuantizationParams
 from sanitize import sanitize_graph
 from sanitize.keras_io import read_keras
 

@@ -1,6 +1,6 @@
 """The progress bar shows on terminals only and hands every item through."""
 
-from quantkeras.progress import progress
+from quantkeras.terminal.progress import progress
 
 
 def test_items_pass_and_nothing_is_written_off_a_terminal(capsys):

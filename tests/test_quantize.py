@@ -13,7 +13,7 @@ from quantkeras.api import quantize
 from quantkeras.conversion import convert
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import Dequantizer, HardwareLayer, InputQuantizer
-from quantkeras.params import LayerOverride, QuantizationParams
+from quantkeras.quantization.params import LayerOverride, QuantizationParams
 
 X = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
 

@@ -12,12 +12,12 @@ import pytest
 
 from quantkeras.calibration.batches import InputSpec
 from quantkeras.calibration.samples import iterate_samples
-from quantkeras.commands.onnx_quantize import read_params
-from quantkeras.commands.run_data import find_labels, open_inputs
+from quantkeras.cli.onnx_quantize_command import read_params
+from quantkeras.cli.run_data import find_labels, open_inputs
 from quantkeras.errors import ModelFileError, QuantizationError
-from quantkeras.export.encodings import read_encodings
-from quantkeras.json_files import LARGEST
-from quantkeras.params import ParamsError, QuantizationParams
+from quantkeras.files.json_files import LARGEST
+from quantkeras.onnx.encodings import read_encodings
+from quantkeras.quantization.params import ParamsError, QuantizationParams
 
 SPECS = [InputSpec("x", (2, 2))]
 

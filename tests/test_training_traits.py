@@ -11,7 +11,7 @@ from parameters import slow
 
 import quantkeras as qk
 from quantkeras.errors import TrainingWarning
-from quantkeras.training_traits import UNTRAINED
+from quantkeras.quantization.training_traits import UNTRAINED
 
 layers = keras.layers
 

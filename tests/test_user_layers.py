@@ -10,7 +10,7 @@ from parameters import slow
 from quantkeras import convert, coverage, load_model, quantize, save_model, verify
 from quantkeras.errors import ModelFileError
 from quantkeras.layers import Dequantizer, HardwareLayer, InputQuantizer
-from quantkeras.params import QuantizationParams
+from quantkeras.quantization.params import QuantizationParams
 from sanitize import register_function, unregister_function
 
 X = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)

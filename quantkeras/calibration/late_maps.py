@@ -2,7 +2,7 @@
 
 The model is changed in place: quantizers of inputs take offsets and scales, and the layers that
 read them, with movements and joins at most between, undo these in their weights. What is wanted is
-what :mod:`quantkeras.input_scaling` finds for the float network.
+what :mod:`quantkeras.quantization.input_scaling` finds for the float network.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from sanitize.graph import Graph, Node
 from sanitize.input_maps import OTHER, Reader, largest_weights
 from sanitize.rules.linear import constant_response
 
-from ..borders import layer_padding
-from ..input_scaling import (
+from ..layers import QuantizedConcatenate, WeightedLayer
+from ..numerics.layer_shapes import fixed_shape
+from ..quantization.borders import layer_padding
+from ..quantization.input_scaling import (
     BYTES,
     SAMPLES,
     Array,
@@ -26,9 +28,7 @@ from ..input_scaling import (
     observed_ranges,
     wanted_maps,
 )
-from ..layers import QuantizedConcatenate, WeightedLayer
-from ..numerics.shapes import fixed_shape
-from .filling import MOVEMENTS, moved_along
+from .filled_ranges import MOVEMENTS, moved_along
 from .samples import SampleStream
 
 Numbers = np.ndarray

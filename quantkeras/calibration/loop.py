@@ -12,8 +12,6 @@ import numpy as np
 
 from sanitize.graph import Graph
 
-from ..accumulator_fit import fit_accumulators
-from ..borders import Border, find_borders, join_borders, layer_padding
 from ..conversion.program_inputs import inputs_of
 from ..layers import (
     InputQuantizer,
@@ -21,17 +19,19 @@ from ..layers import (
     forget_compiled,
 )
 from ..layers.element_function import check_exponent
-from ..numerics.shapes import fixed_shape
-from ..output_losses import BYTES, ROWS, is_watched, warn_of_losses
-from ..params import QuantizationParams
-from ..progress import progress_bar
-from ..provenance import attach, provenance_of
+from ..numerics.layer_shapes import fixed_shape
 from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 from ..qmodel.running import compiled_step, run_batch
 from ..qmodel.views import QuantizedValue, float_view, quantized_values
+from ..quantization.accumulator_fit import fit_accumulators
+from ..quantization.borders import Border, find_borders, join_borders, layer_padding
+from ..quantization.output_losses import BYTES, ROWS, is_watched, warn_of_losses
+from ..quantization.params import QuantizationParams
+from ..quantization.provenance import attach, provenance_of
 from ..runtime.fed import check_fed
-from .entrance import take_kinds
-from .filling import fill_range, may_fill, normalize_integers
+from ..terminal.progress import progress_bar
+from .fed_kinds import take_kinds
+from .filled_ranges import fill_range, may_fill, normalize_integers
 from .late_maps import take_maps
 from .observer import Observer
 from .observers import make_observer

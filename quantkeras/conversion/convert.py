@@ -20,16 +20,16 @@ from ..layers import (
     WeightedLayer,
     program_input,
 )
-from ..movement_steps import carry_through, movement_steps
+from ..layers.onnx_operator import kind_of
 from ..numerics.carry import carry
 from ..numerics.formats import Format
 from ..numerics.layer import LayerParams, LayerSpec
-from ..onnx_operator import kind_of
-from ..provenance import provenance_of, quantized_name
 from ..qmodel import QuantizedGraph, layer_of, rounding_layer
+from ..quantization.movement_steps import carry_through, movement_steps
+from ..quantization.provenance import provenance_of, quantized_name
 from ..runtime import FloatTail, Program, ProgramInput, ProgramLayer
 from .float_ends import warn_of_floats
-from .layer_numbers import as_array, check_finite, layer_params
+from .program_numbers import as_array, check_finite, layer_params
 from .wide_accumulators import warn_of_wide_accumulators
 
 Array = npt.NDArray[Any]

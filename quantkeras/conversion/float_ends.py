@@ -7,9 +7,9 @@ import warnings
 from sanitize.graph import Graph
 
 from ..errors import FloatTailWarning
-from ..final_functions import is_final_function
 from ..layers import HardwareLayer
 from ..qmodel import layer_of
+from ..quantization.final_functions import is_final_function
 from ..runtime import FloatTail, Program
 
 LISTED = 5

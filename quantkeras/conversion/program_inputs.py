@@ -7,7 +7,7 @@ from sanitize.graph import producer_of
 from ..layers import program_input
 from ..qmodel import QuantizedGraph
 from ..runtime import ProgramInput
-from .layer_numbers import check_finite
+from .program_numbers import check_finite
 
 
 def inputs_of(reading: QuantizedGraph) -> list[ProgramInput]:

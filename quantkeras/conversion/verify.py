@@ -20,12 +20,12 @@ from sanitize.graph import Graph, Node, producer_of
 from ..errors import QuantizationError
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer
 from ..numerics.formats import Format
-from ..progress import progress_bar
 from ..qmodel import QuantizedGraph, layer_of
 from ..qmodel.running import compiled_step
 from ..qmodel.views import view
 from ..runtime import Program, ProgramInput, ProgramLayer
 from ..runtime.fed import check_fed
+from ..terminal.progress import progress_bar
 from .convert import integer_program
 from .verify_report import FirstDifference, LayerResult, VerifyReport, plain_number
 from .verify_samples import open_for_both, pieces

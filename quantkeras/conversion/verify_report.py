@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..text_tables import plain_table, print_table
+from ..terminal.text_tables import plain_table, print_table
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ import keras
 
 from ..errors import AccumulatorWarning
 from ..layers import WeightedLayer, hardware_layers_of
-from ..provenance import params_of
+from ..quantization.provenance import params_of
 from ..runtime import Program
 from ..runtime.costs import program_costs
 

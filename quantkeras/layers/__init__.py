@@ -12,6 +12,7 @@ from .inventory import (
     layers_of,
     quantizers_of,
 )
+from .layer_numbers import LayerNumbers
 from .live_batchnorm import LiveBatchNorm
 from .merges import (
     ElementwiseLayer,
@@ -22,7 +23,6 @@ from .merges import (
     QuantizedMultiply,
     QuantizedSubtract,
 )
-from .numbers import LayerNumbers
 from .program_input import program_input
 from .quantized_model import QuantizedModel, as_quantized_model, unwatched
 from .quantizers import Dequantizer, InputQuantizer

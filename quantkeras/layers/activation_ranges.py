@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..numerics.shapes import fixed_shape
+from ..numerics.layer_shapes import fixed_shape
 from . import exact_ops as exact
 from .tensor_format import TensorFormat, with_lsb
 

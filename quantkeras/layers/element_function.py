@@ -18,9 +18,9 @@ import numpy as np
 from keras import ops
 
 from sanitize.functions import apply_activation
+from sanitize.keras_io.function_layers import activation_layer
 from sanitize.keras_io.own_layers import own_layers
 from sanitize.keras_io.user import EagerFormula
-from sanitize.keras_io.write_functions import activation_layer
 from sanitize.user_functions import UserFunction, registered_formula
 
 from ..errors import QuantizationError

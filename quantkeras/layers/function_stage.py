@@ -10,7 +10,7 @@ from keras import ops
 
 from . import exact_ops as exact
 from .element_function import prelu, row_of
-from .numbers import LayerNumbers
+from .layer_numbers import LayerNumbers
 
 Tensor = Any
 

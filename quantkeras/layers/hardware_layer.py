@@ -16,17 +16,17 @@ import numpy as np
 from keras import ops
 
 from ..numerics.layer import LayerParams, LayerSpec
-from ..numerics.shapes import core_shape, output_shape
+from ..numerics.layer_shapes import core_shape, output_shape
+from ..numerics.layer_windows import Pool
 from ..numerics.weights import grid_value, scale_to_grid
-from ..numerics.windows import Pool
 from . import exact_ops as exact
 from .activation_ranges import OutputQuantizer, keep_frozen
 from .arguments import as_list, deserialized, is_list_of_shapes, per_channel, serialized
 from .element_function import ElementFunction
 from .function_stage import FunctionStage
+from .input_links import InputLinks
 from .layer_calls import LayerCalls
-from .links import InputLinks
-from .numbers import LayerNumbers
+from .layer_numbers import LayerNumbers
 from .tensor_format import TensorFormat
 from .weight_quantizer import grid_above
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from ..numerics.layer import LayerParams, Slices
-from ..numerics.windows import Pads, Pool, Window
+from ..numerics.layer_windows import Pads, Pool, Window
 from . import exact_ops as exact
 
 Tensor = Any

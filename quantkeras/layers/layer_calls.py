@@ -9,11 +9,11 @@ import keras
 from keras import ops
 
 from ..numerics.layer import LayerParams, LayerSpec, run_layer
-from ..numerics.windows import Pool
+from ..numerics.layer_windows import Pool
 from . import exact_ops as exact
 from .arguments import as_list
 from .keras_arrays import FloatArrays, SimArrays
-from .numbers import LayerNumbers
+from .layer_numbers import LayerNumbers
 from .shared_graphs import SharedGraphs, tracing
 from .tensor_format import TensorFormat, with_lsb
 

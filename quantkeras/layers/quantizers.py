@@ -130,7 +130,7 @@ class Dequantizer(keras.layers.Layer):
 
     Args:
         reasons: why the layers behind it are float, layer name -> sentence, for reports.
-        provenance: where the layers of the model come from, see :mod:`quantkeras.provenance`;
+        provenance: where the layers of the model come from, see ``quantization.provenance``;
             JSON-able, {} or None if not known.
         **kwargs: those of a Keras layer.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from ..numerics.windows import Pool, Window
+from ..numerics.layer_windows import Pool, Window
 from .activation_ranges import PACKAGE
 from .hardware_layer import HardwareLayer
 

@@ -17,12 +17,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from sanitize.keras_io.opaque import OperationLayer
+from sanitize.keras_io.opaque_layers import OperationLayer
 
 from ..numerics.carry import places_behind
 from ..numerics.formats import Format
 from ..numerics.layer import LayerSpec
-from ..numerics.windows import Pool, Window
+from ..numerics.layer_windows import Pool, Window
 
 Tensor = Any
 Shape = tuple[int | None, ...]

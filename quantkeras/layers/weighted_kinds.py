@@ -12,7 +12,7 @@ from sanitize.keras_io.depthwise_transpose import DepthwiseConv2DTranspose
 from sanitize.shapes import transpose_pads
 
 from ..numerics.layer import LayerSpec
-from ..numerics.windows import Window
+from ..numerics.layer_windows import Window
 from .activation_ranges import PACKAGE
 from .arguments import per_channel
 from .weighted_layer import WeightedLayer

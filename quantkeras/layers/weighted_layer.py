@@ -13,8 +13,8 @@ from . import exact_ops as exact
 from .arguments import as_list, deserialized, serialized
 from .hardware_layer import HardwareLayer
 from .keras_arrays import MagnitudeArrays, SimArrays
+from .layer_numbers import LayerNumbers
 from .live_batchnorm import LiveBatchNorm, NormalizingArrays
-from .numbers import LayerNumbers
 from .weight_quantizer import WeightQuantizer
 
 Tensor = Any

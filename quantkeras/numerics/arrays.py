@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .layer import LayerParams, Slices
+from .layer_windows import Pads, Pool, Window
 from .rounding import saturate, shift_round
 from .tables import look_up
-from .windows import Pads, Pool, Window
 
 Array = npt.NDArray[Any]
 

@@ -29,8 +29,8 @@ from .interval import (
     join_intervals,
 )
 from .layer import LayerParams, LayerSpec, Slices, run_layer
-from .shapes import Shape, ShapeArrays, output_shape
-from .windows import NO_PADS, Pads, Pool, Window
+from .layer_shapes import Shape, ShapeArrays, output_shape
+from .layer_windows import NO_PADS, Pads, Pool, Window
 
 INT64_LIMIT = 2**63
 

@@ -24,9 +24,7 @@ import numpy as np
 
 from .arrays import ELEMENTWISE_FUNCTIONS, Array, Movements, pad_map, views, widen
 from .bounds import LayerBounds
-from .interval import carrier
-from .layer import LayerParams
-from .pieces import (
+from .cache_blocks import (
     COLUMN_BYTES,
     combine,
     cut_out,
@@ -35,8 +33,10 @@ from .pieces import (
     pieces_of_rows,
     wide_rows,
 )
+from .interval import carrier
+from .layer import LayerParams
+from .layer_windows import Pool, Window
 from .rounding import pow2, saturate, shift_round
-from .windows import Pool, Window
 
 FLOAT64_BITS = 53
 """Integers of magnitude up to 2**53 are exact in float64."""

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from ..errors import QuantizationError
 from .arrays import IntArrays
-from .kinds import Trait
+from .hardware_kinds import Trait
 from .layer import LayerParams, LayerSpec, run_layer
-from .shapes import fixed_shape
-from .windows import Pads, Window
+from .layer_shapes import fixed_shape
+from .layer_windows import Pads, Window
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]

@@ -16,7 +16,7 @@ A shift of zero or less is an exact shift to the left by its magnitude. A layer 
 keeps its accumulator. :func:`run_layer` states this order once; an *array namespace* supplies the
 operations: :class:`~quantkeras.numerics.arrays.IntArrays` (int64, the normative one), its fast
 twin for the runtime, the ``keras.ops`` ones in ``quantkeras.layers``, and two that compute no
-numbers: :class:`~quantkeras.numerics.shapes.ShapeArrays` (what comes out) and
+numbers: :class:`~quantkeras.numerics.layer_shapes.ShapeArrays` (what comes out) and
 :class:`~quantkeras.numerics.bounds.IntervalArrays` (what each step can reach).
 """
 
@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass, field
 from operator import index
 from typing import Any, Protocol
 
-from .kinds import KINDS, Trait
-from .windows import NO_PADS, Pads, Pool, Window
+from .hardware_kinds import KINDS, Trait
+from .layer_windows import NO_PADS, Pads, Pool, Window
 
 Slices = tuple[tuple[int, int | None, int], ...]
 
@@ -38,7 +38,7 @@ class LayerSpec:
     """The static part of a hardware layer: everything but its numbers.
 
     Attributes:
-        kind: one of :data:`~quantkeras.numerics.kinds.KINDS`.
+        kind: one of :data:`~quantkeras.numerics.hardware_kinds.KINDS`.
         window: of a convolution.
         groups: of a conv2d.
         pool: at the end of the layer, None without one.

@@ -8,13 +8,13 @@ from typing import Any
 
 _HOMES = {
     "Ladder": "ladder",
-    "RoundingReport": "rounding",
+    "RoundingReport": "adaptive_rounding",
     "SensitivityReport": "sensitivities",
     "auto_quantize": "ladder",
     "mixed_precision": "bit_widths",
     "sensitivity": "sensitivities",
-    "adaround": "rounding",
-    "round_adaptively": "rounding",
+    "adaround": "adaptive_rounding",
+    "round_adaptively": "adaptive_rounding",
     "BiasReport": "bias_correction",
     "correct_bias": "bias_correction",
     "EqualizationReport": "equalization",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sanitize.graph import Graph, Node
 from sanitize.kinds import Trait
+from sanitize.rewriting_check import random_inputs
 from sanitize.rules.linear import (
     LINEAR,
     constant_response,
@@ -29,9 +30,8 @@ from sanitize.rules.linear import (
     scale_outputs,
 )
 from sanitize.semantics import evaluate
-from sanitize.verify import random_inputs
 
-from .links import Link, along, gathered, scaled_clip
+from .channel_links import Link, along, gathered, scaled_clip
 
 Array = NDArray[np.float64]
 

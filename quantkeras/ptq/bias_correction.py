@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from ..errors import QuantizationError
 from ..layers import WeightedLayer, forget_compiled
-from ..progress import progress_bar
 from ..qmodel import QuantizedGraph
-from ..text_tables import plain_table
+from ..terminal.progress import progress_bar
+from ..terminal.text_tables import plain_table
 from .expectations import input_means, shift_of_means
-from .walk import BATCH, Step, Walk, core_values, quantized_params
+from .layer_by_layer import BATCH, Step, Walk, core_values, quantized_params
 
 Array = NDArray[np.float64]
 

@@ -22,12 +22,12 @@ from sanitize.keras_io import read_keras
 from ..conversion.convert import integer_program
 from ..errors import QuantizationError
 from ..layers import WeightedLayer
-from ..params import QuantizationParams, chosen_params
-from ..planning import stays_float
-from ..provenance import quantized_name
-from ..quantization import quantize
+from ..quantization.decide import stays_float
+from ..quantization.params import QuantizationParams, chosen_params
+from ..quantization.provenance import quantized_name
+from ..quantization.quantize_model import quantize
 from ..runtime.costs import program_costs
-from ..text_tables import plain_table
+from ..terminal.text_tables import plain_table
 from .scores import agreement, as_keras
 from .sensitivities import sensitivity
 

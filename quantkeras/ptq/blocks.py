@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from sanitize.graph import Graph, Node, producer_of
 
 from ..layers import InputQuantizer, WeightedLayer
-from ..moving import MOVEMENTS
 from ..numerics.layer import LayerParams
-from ..progress import progress_bar
 from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 from ..qmodel.views import view
+from ..quantization.moving import MOVEMENTS
+from ..terminal.progress import progress_bar
+from .layer_by_layer import exact_call, float_call, in_batches, needed_nodes
 from .linear_rows import as_kernel
 from .soft_rounding import SoftRounding
-from .walk import exact_call, float_call, in_batches, needed_nodes
 
 Floats = NDArray[np.float32]
 

@@ -28,12 +28,12 @@ from sanitize.graph import Graph
 from sanitize.keras_io import write_keras
 from sanitize.rules.linear import scale_inputs, scale_outputs
 
-from ..float_network import float_network
-from ..params import QuantizationParams, chosen_params
-from ..planning import stays_float
-from ..text_tables import plain_table
+from ..quantization.decide import stays_float
+from ..quantization.float_network import float_network
+from ..quantization.params import QuantizationParams, chosen_params
+from ..terminal.text_tables import plain_table
 from .absorb import Moments, absorb, batchnorm_moments
-from .links import (
+from .channel_links import (
     Link,
     along,
     find_links,

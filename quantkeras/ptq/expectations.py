@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 from sanitize.kinds import Trait
+from sanitize.rewriting_check import random_inputs
 from sanitize.semantics import evaluate
-from sanitize.verify import random_inputs
 
 from ..layers import HardwareLayer, InputQuantizer, QuantizedAdd, WeightedLayer
-from ..movement_steps import carry_through
-from ..numerics.shapes import fixed_shape
-from ..provenance import provenance_of
+from ..numerics.layer_shapes import fixed_shape
 from ..qmodel import QuantizedGraph, layer_of, rounding_layer
 from ..qmodel.views import compute_node
+from ..quantization.movement_steps import carry_through
+from ..quantization.provenance import provenance_of
 from .absorb import Moments, norm_moments, proportion
-from .walk import core_values, quantized_params
+from .layer_by_layer import core_values, quantized_params
 
 Array = NDArray[np.float64]
 

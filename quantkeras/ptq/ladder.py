@@ -22,13 +22,13 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
-from ..params import QuantizationParams, chosen_params
-from ..quantization import quantize
-from ..text_tables import plain_table
+from ..quantization.params import QuantizationParams, chosen_params
+from ..quantization.quantize_model import quantize
+from ..terminal.text_tables import plain_table
+from .adaptive_rounding import adaround
 from .bias_correction import correct_bias
 from .bit_widths import mixed_precision
 from .equalization import equalize
-from .rounding import adaround
 from .scores import agreement, as_keras
 
 Judge = Callable[[keras.Model], float]

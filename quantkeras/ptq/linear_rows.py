@@ -16,8 +16,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from ..layers import WeightedLayer
-from ..numerics.windows import Window
-from .walk import Step
+from ..numerics.layer_windows import Window
+from .layer_by_layer import Step
 
 Floats = NDArray[np.float32]
 

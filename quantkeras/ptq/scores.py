@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.ports import input_names
-from ..float_network import is_onnx
-from .walk import gathered, predicted
+from ..quantization.float_network import is_onnx
+from .layer_by_layer import gathered, predicted
 
 CEILING = 100.0
 """The score in dB of outputs without any noise."""
@@ -21,7 +21,7 @@ CEILING = 100.0
 def as_keras(model: Any) -> keras.Model:
     """A Keras model as it is, an ONNX model as one."""
     if is_onnx(model):
-        from ..onnx_models import from_onnx
+        from ..onnx.onnx_models import from_onnx
 
         return from_onnx(model)
     return model

@@ -25,16 +25,11 @@ from sanitize.graph import Node, producer_of
 
 from ..errors import QuantizationError
 from ..layers import HardwareLayer, InputQuantizer, OutputQuantizer, WeightedLayer
-from ..progress import progress_bar
 from ..qmodel import QuantizedGraph, rounding_layer
 from ..qmodel.views import compute_node
-from ..text_tables import plain_table
-from .walk import (
-    float_parameters,
-    gathered,
-    quantized_params,
-    weighted_call,
-)
+from ..terminal.progress import progress_bar
+from ..terminal.text_tables import plain_table
+from .layer_by_layer import float_parameters, gathered, quantized_params, weighted_call
 
 Metric = Callable[[Any], float]
 

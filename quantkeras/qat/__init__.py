@@ -1,6 +1,6 @@
 """Quantization-aware training: plain `fit`, with callbacks and a distilling model at hand."""
 
-from .batchnorm import fold_batchnorm, live_batchnorm, reestimate_batchnorm
+from .batchnorm_training import fold_batchnorm, live_batchnorm, reestimate_batchnorm
 from .distillation import Distiller
 from .oscillation import DampenOscillations, OscillationMeter
 from .progressive import ProgressiveBits

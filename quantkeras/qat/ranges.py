@@ -15,7 +15,7 @@ from ..layers import (
     quantizers_of,
 )
 from ..layers.activation_ranges import keep_frozen
-from ..training_traits import UNTRAINED
+from ..quantization.training_traits import UNTRAINED
 
 
 def set_ranges(model: keras.Model, mode: str) -> keras.Model:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from ..errors import QuantizationError
-from .batchnorm import copy_folded, live_batchnorm, reestimate_batchnorm
+from .batchnorm_training import copy_folded, live_batchnorm, reestimate_batchnorm
 from .distillation import Distiller, ends_in_shares
 from .oscillation import DampenOscillations
 from .ranges import FreezeRanges, set_ranges

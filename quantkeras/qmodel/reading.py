@@ -14,7 +14,7 @@ import keras
 from sanitize.graph import Graph, Node, producer_of
 from sanitize.keras_io import read_keras
 from sanitize.keras_io.call import Slot
-from sanitize.keras_io.opaque import OpaqueCall
+from sanitize.keras_io.opaque_layers import OpaqueCall
 
 from ..layers import Dequantizer, HardwareLayer, InputQuantizer, WeightedLayer, check_quantized
 

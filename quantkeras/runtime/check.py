@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import NonFiniteError, QuantizationError
-from ..numerics.kinds import Trait
-from ..numerics.shapes import core_shape, output_channels, output_shape
+from ..numerics.hardware_kinds import Trait
+from ..numerics.layer_shapes import core_shape, output_channels, output_shape
 from ..numerics.tables import MAX_TABLE_BITS
 from .field_checks import (
     check_input_fields,

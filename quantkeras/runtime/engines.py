@@ -2,7 +2,7 @@
 
 ``reference`` runs :class:`~quantkeras.numerics.arrays.IntArrays`, int64 throughout: the normative
 result, slowly. ``blas`` carries the same integers in float32 or float64, layer by layer as the
-bounds of ``bounds.py`` allow, and leaves the products to the BLAS that NumPy was built with. Both
+bounds of ``program_bounds.py`` allow, and leaves the products to the BLAS that NumPy was built with. Both
 refuse a program that they could not compute exactly.
 """
 
@@ -19,15 +19,15 @@ import numpy.typing as npt
 from ..errors import QuantizationError
 from ..numerics.arrays import IntArrays
 from ..numerics.carried import CarriedArrays, Carriers
+from ..numerics.hardware_kinds import Trait
 from ..numerics.interval import carrier
-from ..numerics.kinds import Trait
 from ..numerics.layer import (
     Arrays,
     LayerParams,
     LayerSpec,
     run_layer,
 )
-from .bounds import program_bounds
+from .program_bounds import program_bounds
 from .program_data import ProgramData
 from .schedule import last_uses
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import QuantizationError
-from ..progress import progress_bar
+from ..terminal.progress import progress_bar
 from .check import collect_inputs
 from .engines import Engine
 from .fed import check_fed

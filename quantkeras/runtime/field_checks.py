@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from ..errors import NonFiniteError, QuantizationError
 from ..numerics import Format
-from ..numerics.kinds import Trait
+from ..numerics.hardware_kinds import Trait
 from ..numerics.layer import LayerParams, LayerSpec
-from ..numerics.shapes import core_shape
-from ..numerics.windows import Pool, Window
+from ..numerics.layer_shapes import core_shape
+from ..numerics.layer_windows import Pool, Window
 from .parts import ProgramInput, ProgramLayer, Shape
 from .program_data import ProgramData
 

@@ -16,9 +16,9 @@ from ..numerics.bounds import LayerBounds
 from ..numerics.interval import Interval
 from ..numerics.layer import LayerParams
 from .arena import place
-from .bounds import program_bounds
 from .packing import NARROWEST_FIRST, NIBBLES, limits_of_type
 from .parts import ProgramLayer, Shape
+from .program_bounds import program_bounds
 from .program_data import ProgramData
 from .schedule import Block, lifetimes, most_alive, storage_of
 

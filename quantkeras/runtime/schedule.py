@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..numerics.kinds import Trait
+from ..numerics.hardware_kinds import Trait
 from .program_data import ProgramData
 
 

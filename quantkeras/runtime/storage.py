@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .._version import __version__
 from ..errors import ModelFileError
-from ..file_writing import replacing
+from ..files.writing import replacing
 from ..numerics import Format
 from ..numerics.layer import LayerParams, LayerSpec
 from .array_entries import ArrayReader, read_entry

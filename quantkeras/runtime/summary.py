@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..numerics.layer import LayerSpec
-from ..text_tables import plain_table, print_table
+from ..terminal.text_tables import plain_table, print_table
 from .costs import LayerCost, ProgramCosts, program_costs
 from .program_data import ProgramData
 

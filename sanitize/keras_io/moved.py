@@ -17,7 +17,7 @@ import keras
 from numpy.typing import NDArray
 
 from ..shapes import Shape
-from .opaque import operation_layer
+from .opaque_layers import operation_layer
 
 Array = NDArray[Any]
 Group = tuple[int, ...]

@@ -11,7 +11,7 @@ from ..graph import Node
 from ..shapes import Shape
 from .call import Call
 from .names import scope_name
-from .opaque import OpaqueCall
+from .opaque_layers import OpaqueCall
 
 
 class NodesOfCalls:

@@ -11,7 +11,7 @@ import numpy as np
 from ..functions import relu_spec
 from .call import Call, Entry, to_numpy
 from .emit import emit_affine, emit_spec
-from .functions import function_spec
+from .keras_functions import function_spec
 from .read_layout import LAYOUT, index_layer
 from .read_ranks import RANKS
 from .read_windows import WINDOWS, emit_prelu, refuse_function

@@ -12,7 +12,7 @@ import numpy as np
 from ..shapes import Shape
 from .call import Call, Slot, argument, to_numpy
 from .emit import batched_axes
-from .functions import OPERATION_NAMES
+from .keras_functions import OPERATION_NAMES
 from .moved import Moved, ordinary, with_samples
 from .read_layers import LAYERS, NOTHING_AT_INFERENCE, layer_entry
 from .read_operations import OPERATIONS

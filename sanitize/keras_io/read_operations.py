@@ -20,7 +20,7 @@ from .emit import (
     emit_spec,
     inner_axis,
 )
-from .functions import OPERATION_NAMES, limit_spec, operation_spec
+from .keras_functions import OPERATION_NAMES, limit_spec, operation_spec
 from .read_indexing import INDEXING
 from .read_movements import MOVEMENTS
 from .read_sums import SUMS

@@ -14,7 +14,7 @@ import keras
 from ..shapes import Shape, same_pads
 from .call import Array, Call, Entry, to_numpy
 from .emit import WHOLE, emit_reshape
-from .functions import function_spec
+from .keras_functions import function_spec
 from .read_windows import emit_unknown_activation
 
 layers = keras.layers

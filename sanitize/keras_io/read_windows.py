@@ -9,8 +9,8 @@ import keras
 
 from .call import Call, Entry, Slot, to_numpy
 from .depthwise_transpose import DepthwiseConv2DTranspose
-from .functions import function_spec
-from .opaque import OpaqueCall
+from .keras_functions import function_spec
+from .opaque_layers import OpaqueCall
 from .user import elementwise_fault, function_name
 
 layers = keras.layers

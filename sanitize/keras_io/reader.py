@@ -20,7 +20,7 @@ from .keras_graph import (
 )
 from .moved import Moved, Value
 from .nodes_of_calls import NodesOfCalls, unbatched
-from .opaque import OpaqueCall, OperationLayer
+from .opaque_layers import OpaqueCall, OperationLayer
 from .read_lambda import read_elementwise, read_tried
 from .read_moved import moves_samples, read_moved
 from .reading_check import Link, Step

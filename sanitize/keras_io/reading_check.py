@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..graph import GraphError, Node
 from ..semantics import run_node
 from .moved import Value
-from .opaque import OpaqueCall
+from .opaque_layers import OpaqueCall
 from .trial import UNFIT
 
 Array = NDArray[Any]

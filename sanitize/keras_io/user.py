@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..shapes import Shape
 from ..user_functions import UserFunction, checked_formula, registered_formula
-from .opaque import clone_with_weights
+from .opaque_layers import clone_with_weights
 from .trial import grid, try_function, wide
 
 Array = NDArray[Any]

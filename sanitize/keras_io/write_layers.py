@@ -9,8 +9,8 @@ import keras
 
 from ..graph import Node
 from .depthwise_transpose import DepthwiseConv2DTranspose
-from .opaque import OperationLayer
-from .write_functions import activation_argument, activation_layer
+from .function_layers import activation_argument, activation_layer
+from .opaque_layers import OperationLayer
 
 layers = keras.layers
 

@@ -13,10 +13,10 @@ except ModuleNotFoundError as error:
 from ..onnx_errors import OnnxError, PatternError
 from .custom import PatternGraph
 from .imported import OnnxImport, Port
+from .onnx_reading import import_onnx, read_onnx
+from .onnx_writing import write_onnx
 from .patterns import PATTERNS, Pattern, custom_pattern_scope, custom_patterns
-from .read import import_onnx, read_onnx
 from .view import OnnxGraph, OnnxNode
-from .write import write_onnx
 
 __all__ = [
     "OnnxError",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .fold import Known, OperatorRunner
 from .layout import Rows, Tensor
-from .opaque import opaque
+from .opaque_operators import opaque
 from .protos import make_model, value_info
 from .state import Reading, error_at
 from .view import OnnxGraph, OnnxNode, wrapped

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .fold import Known
 from .layout import Rows, Tensor
-from .opaque import opaque
+from .opaque_operators import opaque
 from .operators_arithmetic import ARITHMETIC_OPERATORS
 from .operators_elementwise import ELEMENTWISE_OPERATORS
 from .operators_linear import LINEAR_OPERATORS, gemm_weights

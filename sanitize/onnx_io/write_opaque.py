@@ -16,7 +16,7 @@ from ..node import Node
 from ..onnx_errors import OnnxError
 from .fold import OperatorRunner
 from .layout import Order
-from .opaque import OperatorCall
+from .opaque_operators import OperatorCall
 from .protos import inner_graphs, opset_of, rename_in_node, rename_within, value_info
 from .view import wrapped
 from .writer import Writer

@@ -13,7 +13,7 @@ from parameters import slow
 import quantkeras as qk
 from quantkeras.errors import QuantizationLossWarning
 from quantkeras.layers import InputQuantizer, WeightedLayer
-from quantkeras.provenance import provenance_of
+from quantkeras.quantization.provenance import provenance_of
 
 layers = keras.layers
 

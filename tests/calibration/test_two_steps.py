@@ -9,7 +9,7 @@ from parameters import slow
 
 import quantkeras as qk
 from quantkeras.layers import Dequantizer
-from quantkeras.params import LayerOverride
+from quantkeras.quantization.params import LayerOverride
 
 layers = keras.layers
 

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from quantkeras.api import quantize
 from quantkeras.calibration import calibrate
-from quantkeras.calibration.filling import HEADROOM
+from quantkeras.calibration.filled_ranges import HEADROOM
 from quantkeras.conversion import convert
 from quantkeras.layers import (
     Dequantizer,
@@ -21,7 +21,7 @@ from quantkeras.layers import (
     QuantizedDense,
     QuantizedReLU,
 )
-from quantkeras.params import QuantizationParams
+from quantkeras.quantization.params import QuantizationParams
 
 
 def through(layer, size, signed=True, bits=8):

@@ -14,7 +14,7 @@ from quantkeras import coverage, quantize
 from sanitize import sanitize_graph
 from sanitize.graph import Graph
 from sanitize.keras_io import read_keras
-from sanitize.verify import largest_differences, run_for_comparison, saturated
+from sanitize.rewriting_check import largest_differences, run_for_comparison, saturated
 
 #: Name -> arguments beside those that all have in common.
 FAMILIES = {

@@ -14,8 +14,8 @@ from strategies import examples
 
 from quantkeras.api import quantize
 from quantkeras.conversion import convert
-from quantkeras.params import QuantizationParams
 from quantkeras.qmodel.views import float_view
+from quantkeras.quantization.params import QuantizationParams
 from sanitize import evaluate, sanitize_graph
 from sanitize.keras_io import read_keras
 

@@ -10,8 +10,8 @@ from parameters import slow
 
 from quantkeras.api import quantize
 from quantkeras.conversion import convert
+from quantkeras.files.model_files import load_model
 from quantkeras.layers import Dequantizer
-from quantkeras.model_io import load_model
 
 ZOO = {
     "resnet8": {},

@@ -8,9 +8,9 @@ from keras import layers
 from parameters import slow_rows
 
 from quantkeras.api import convert, quantize
-from quantkeras.calibration.filling import HEADROOM
+from quantkeras.calibration.filled_ranges import HEADROOM
 from quantkeras.errors import AccumulatorTooWide, QuantizationError
-from quantkeras.params import QuantizationParams
+from quantkeras.quantization.params import QuantizationParams
 
 
 def signal_to_noise(model, quantized, x):

@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime")
 
 import onnxruntime  # noqa: E402
 
-from quantkeras.export import export_onnx  # noqa: E402
+from quantkeras.onnx import export_onnx  # noqa: E402
 from quantkeras.runtime import Program  # noqa: E402
 
 LEVELS = {

@@ -13,8 +13,8 @@ from runtime.small_programs import conv_dense
 import quantkeras
 from quantkeras import convert, export_onnx, quantize
 from quantkeras.errors import ModelFileError, QuantizationError
-from quantkeras.export import Encoding, encoding_observers, read_encodings
-from quantkeras.export.encodings import VERSIONS, encodings_document
+from quantkeras.onnx import Encoding, encoding_observers, read_encodings
+from quantkeras.onnx.encodings import VERSIONS, encodings_document
 from quantkeras.runtime import Program
 
 keras = pytest.importorskip("keras")

@@ -12,7 +12,7 @@ from parameters import slow
 from runtime.small_programs import CONV_DENSE_X, CONV_DENSE_Y, conv_dense, gated
 
 from quantkeras import QuantizationParams, convert, export_onnx, quantize, save_model
-from quantkeras.cli import main
+from quantkeras.cli.main import main
 from quantkeras.errors import ModelFileError, QuantizationError
 
 keras = pytest.importorskip("keras")
@@ -192,8 +192,8 @@ def test_a_normalization_keeps_its_constants():
 
 
 def test_the_forms_are_the_same_everywhere() -> None:
-    from quantkeras.commands import export as command
-    from quantkeras.export.onnx_export import FORMATS
-    from quantkeras.export.onnx_forms import EXPORTERS
+    from quantkeras.cli import export_command as command
+    from quantkeras.onnx.onnx_export import FORMATS
+    from quantkeras.onnx.onnx_forms import EXPORTERS
 
     assert tuple(EXPORTERS) == FORMATS == command.FORMATS

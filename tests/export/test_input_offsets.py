@@ -9,9 +9,9 @@ pytest.importorskip("onnxruntime")
 from onnx_running import assert_equals_program, metadata
 from value_running import assert_within_one
 
-from quantkeras.export import export_onnx
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
+from quantkeras.onnx import export_onnx
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 
 SCALE = np.array([1 / 3, 7.0, 0.01], np.float32)

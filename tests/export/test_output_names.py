@@ -13,8 +13,8 @@ from keras import layers
 from onnx_harness import model, node, random_arrays, run, weights
 
 import quantkeras as qk
-from quantkeras.export import export_onnx
-from quantkeras.export.output_names import name_outputs
+from quantkeras.onnx import export_onnx
+from quantkeras.onnx.output_names import name_outputs
 
 
 def network(first: str = "prob", second: str = "score") -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from runtime.small_programs import one_layer
 from strategies import examples
 from value_running import assert_within_one, with_output_format
 
-from quantkeras.numerics.kinds import Trait
+from quantkeras.numerics.hardware_kinds import Trait
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx_running import run_onnx
 
-from quantkeras.export import export_onnx
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
+from quantkeras.onnx import export_onnx
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from onnx_running import channels_first, channels_last, metadata, run_onnx, with_all_integers
 
-from quantkeras.export import export_onnx
-from quantkeras.export.value_form import limits_of
-from quantkeras.export.value_types import Limits, zero_point
 from quantkeras.numerics import Format
 from quantkeras.numerics.arrays import IntArrays
-from quantkeras.numerics.kinds import Trait
+from quantkeras.numerics.hardware_kinds import Trait
 from quantkeras.numerics.layer import run_layer
+from quantkeras.onnx import export_onnx
+from quantkeras.onnx.value.value_form import limits_of
+from quantkeras.onnx.value.value_types import Limits, zero_point
 from quantkeras.runtime import Program, ProgramInput
 
 FLOAT32_ERROR = 2.0**-20
@@ -132,7 +132,7 @@ def neighbours(
 
 def slack(program: Program, inputs: dict[str, np.ndarray]) -> float:
     """What float32 may lose, in steps of the output."""
-    from quantkeras.runtime.bounds import program_bounds
+    from quantkeras.runtime.program_bounds import program_bounds
 
     (layer,) = program.layers
     bounds = program_bounds(program)[layer.name]

@@ -78,7 +78,7 @@ def read_program(path: Path) -> None:
 
 
 def make_params(path: Path) -> bytes:
-    from quantkeras.params import QuantizationParams
+    from quantkeras.quantization.params import QuantizationParams
 
     params = QuantizationParams(weight_bits=4, float_layers=("head*",), observer="percentile:99.9")
     params.with_override("conv", weight_bits=6).save(path)
@@ -86,13 +86,13 @@ def make_params(path: Path) -> bytes:
 
 
 def read_params(path: Path) -> None:
-    from quantkeras.params import QuantizationParams
+    from quantkeras.quantization.params import QuantizationParams
 
     QuantizationParams.load(path).for_layer("conv", first=True)
 
 
 def make_encodings(path: Path) -> bytes:
-    from quantkeras.export.encodings import VERSIONS, Encoding, encodings_document
+    from quantkeras.onnx.encodings import VERSIONS, Encoding, encodings_document
 
     entries = [
         Encoding("x", 8, False, np.asarray(0.5), np.asarray(3)),
@@ -105,7 +105,7 @@ def make_encodings(path: Path) -> bytes:
 
 
 def read_encodings(path: Path) -> None:
-    from quantkeras.export import encoding_observers
+    from quantkeras.onnx import encoding_observers
 
     for name, observer in encoding_observers(path).items():
         seen = observer.fresh(per_channel=False, label=name)
@@ -120,7 +120,7 @@ def make_samples(path: Path) -> bytes:
 def read_samples(path: Path) -> None:
     from quantkeras.calibration.batches import InputSpec
     from quantkeras.calibration.samples import iterate_samples
-    from quantkeras.commands.run_data import find_labels, open_inputs
+    from quantkeras.cli.run_data import find_labels, open_inputs
 
     specs = [InputSpec("x", (4, 2))]
     for _ in iterate_samples(path, specs, 4):
@@ -237,7 +237,7 @@ def inside_onnx(data: bytes, rng: random.Random) -> bytes:
 
 def read_onnx(path: Path) -> None:
     from quantkeras.errors import QuantizationError
-    from quantkeras.onnx_quantization.model_source import inferred_types, load_model
+    from quantkeras.onnx.runtime_quantizer.model_source import inferred_types, load_model
     from sanitize.onnx_io import read_onnx as read
 
     with contextlib.suppress(QuantizationError):

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from quantkeras.errors import ModelFileError
-from quantkeras.keras2.config import upgrade
+from quantkeras.files.keras2.config import upgrade
 
 
 def layer(class_name, name, *inputs, **config):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from quantkeras.model_io import ModelFileError, load_model
+from quantkeras.files.model_files import ModelFileError, load_model
 from sanitize import read_keras
 
 X = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)

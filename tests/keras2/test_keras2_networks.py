@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from parameters import slow
 
-from quantkeras.model_io import ModelFileError, load_model, save_model
+from quantkeras.files.model_files import ModelFileError, load_model, save_model
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "keras2"
 NETWORKS = sorted(path.stem for path in FOLDER.glob("*.h5") if path.stem != "unsupported")

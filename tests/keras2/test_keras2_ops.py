@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantkeras.keras2.calls import CannotReplace, OpCall, Tensor
-from quantkeras.keras2.layers import Slice, keras2_hard_sigmoid
-from quantkeras.keras2.ops import replacement
+from quantkeras.files.keras2.calls import CannotReplace, OpCall, Tensor
+from quantkeras.files.keras2.layers import Slice, keras2_hard_sigmoid
+from quantkeras.files.keras2.ops import replacement
 
 X, Y = Tensor("x", 0, 0), Tensor("y", 0, 0)
 

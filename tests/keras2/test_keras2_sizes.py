@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from quantkeras.errors import ModelFileError
-from quantkeras.keras2.config import upgrade, with_names_for_functions, with_packages
+from quantkeras.files.keras2.config import upgrade, with_names_for_functions, with_packages
 
 
 def layer(class_name, name, inbound, **config):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quantkeras.errors import ModelFileError
-from quantkeras.keras2.weights import assign_weights
+from quantkeras.files.keras2.keras2_weights import assign_weights
 
 
 def group_of(layers, chunks=False):

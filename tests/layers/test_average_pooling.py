@@ -10,7 +10,7 @@ from harness import LayerHarness, case_of, side_by_side
 from parameters import slow
 
 from quantkeras.layers import QuantizedAdd, QuantizedAveragePooling2D
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 
 class TestAveragePoolingSame(LayerHarness):

@@ -24,7 +24,7 @@ from quantkeras.layers import (
     QuantizedReLU,
 )
 from quantkeras.layers.element_function import minimum_of, value_rows
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 from sanitize.functions import FUNCTIONS
 from sanitize.keras_io.user import user_function
 from sanitize.user_functions import register_function, unregister_function

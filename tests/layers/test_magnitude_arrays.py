@@ -12,8 +12,8 @@ from quantkeras.layers.keras_arrays import MagnitudeArrays
 from quantkeras.numerics import Interval
 from quantkeras.numerics.bounds import layer_bounds
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Window
-from quantkeras.runtime.bounds import program_bounds
+from quantkeras.numerics.layer_windows import Window
+from quantkeras.runtime.program_bounds import program_bounds
 
 WINDOW = Window((2, 3), padding="same")
 CASES = [

@@ -17,7 +17,7 @@ from quantkeras.layers import (
     QuantizedMultiply,
     QuantizedSubtract,
 )
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 MAP = (5, 6, 3)
 WIDTHS = tuple((8, bits, bits % 2 == 0) for bits in (2, 3, 5, 6, 7, 16))

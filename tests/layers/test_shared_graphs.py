@@ -11,7 +11,7 @@ from keras import layers
 import quantkeras
 from quantkeras.layers import layer_calls
 from quantkeras.layers.shared_graphs import SharedGraphs
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(

@@ -9,7 +9,7 @@ from harness import LayerHarness, case_of, side_by_side
 from parameters import slow_rows
 
 from quantkeras.layers import QuantizedConv2DTranspose, QuantizedDepthwiseConv2DTranspose
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 from sanitize.keras_io.depthwise_transpose import DepthwiseConv2DTranspose
 
 

@@ -3,7 +3,7 @@
 from harness import LayerHarness
 
 from quantkeras.layers import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 ALL_WIDTHS = tuple(
     (w, a, w % 2 == 0) for w, a in zip((2, 3, 4, 5, 6, 7), (8, 7, 6, 5, 3, 2), strict=True)

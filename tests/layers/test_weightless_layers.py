@@ -9,7 +9,7 @@ from quantkeras.layers import (
     QuantizedGlobalAveragePooling2D,
     QuantizedReLU,
 )
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 MAP = (5, 6, 3)
 WIDTHS = tuple((8, bits, bits % 2 == 0) for bits in (2, 3, 4, 5, 6, 7, 16))

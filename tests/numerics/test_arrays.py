@@ -13,7 +13,7 @@ from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import LayerBounds, layer_bounds
 from quantkeras.numerics.carried import CarriedArrays, Carriers
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 
 def bounds_of(case: LayerCase) -> LayerBounds:

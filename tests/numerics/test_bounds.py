@@ -11,7 +11,7 @@ from quantkeras.numerics import Format, Interval
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import LayerBounds, hull, layer_bounds
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 
 def bounds_of(case: LayerCase) -> LayerBounds:

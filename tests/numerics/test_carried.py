@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from quantkeras.numerics import pieces
+from quantkeras.numerics import cache_blocks as pieces
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.carried import CarriedArrays, Carriers
-from quantkeras.numerics.windows import Window
+from quantkeras.numerics.layer_windows import Window
 
 CARRIERS = Carriers(product="float64", total="float64")
 

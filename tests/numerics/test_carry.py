@@ -7,7 +7,7 @@ from quantkeras.errors import QuantizationError
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.carry import carry, places_behind
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 SHAPE = (2, 3, 4)
 ARRAYS = {

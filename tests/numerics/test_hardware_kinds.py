@@ -7,11 +7,11 @@ import pytest
 
 from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import layer_bounds
+from quantkeras.numerics.hardware_kinds import KINDS, Trait, kinds_with
 from quantkeras.numerics.interval import Interval
-from quantkeras.numerics.kinds import KINDS, Trait, kinds_with
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.shapes import output_shape
-from quantkeras.numerics.windows import Window
+from quantkeras.numerics.layer_shapes import output_shape
+from quantkeras.numerics.layer_windows import Window
 
 MAP = (4, 6, 3)
 WINDOW = Window((3, 2), (2, 1), "same")

@@ -11,8 +11,8 @@ from layer_cases import LayerCase, layer_cases, windows
 from quantkeras.numerics.arrays import IntArrays, pad_map, views
 from quantkeras.numerics.carried import CarriedArrays, Carriers
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.shapes import output_shape
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_shapes import output_shape
+from quantkeras.numerics.layer_windows import Pool, Window
 
 
 @given(layer_cases())

@@ -15,7 +15,7 @@ from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import layer_bounds
 from quantkeras.numerics.carried import CarriedArrays, Carriers
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 
 ARRAYS = [IntArrays(), CarriedArrays(Carriers(total="float64"))]
 

@@ -4,8 +4,8 @@ import pytest
 
 from quantkeras.errors import QuantizationError
 from quantkeras.numerics.layer import LayerSpec
-from quantkeras.numerics.shapes import fixed_shape, output_shape
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_shapes import fixed_shape, output_shape
+from quantkeras.numerics.layer_windows import Pool, Window
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from quantkeras.numerics.arrays import IntArrays
 from quantkeras.numerics.bounds import layer_bounds
 from quantkeras.numerics.carried import CarriedArrays, Carriers
 from quantkeras.numerics.layer import LayerParams, LayerSpec, run_layer
-from quantkeras.numerics.windows import Window
+from quantkeras.numerics.layer_windows import Window
 
 FLOATS = CarriedArrays(Carriers(product="float64", total="float64"))
 

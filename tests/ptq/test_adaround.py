@@ -14,8 +14,8 @@ from quantkeras.errors import QuantizationError
 from quantkeras.layers import WeightedLayer
 from quantkeras.ptq import round_adaptively
 from quantkeras.ptq.blocks import blocks_of
+from quantkeras.ptq.layer_by_layer import Walk
 from quantkeras.ptq.linear_rows import as_kernel, as_matrices, sampled_rows
-from quantkeras.ptq.walk import Walk
 from quantkeras.qmodel import QuantizedGraph
 
 X = np.random.default_rng(6).normal(size=(48, 8, 8, 4)).astype(np.float32)

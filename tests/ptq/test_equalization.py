@@ -12,8 +12,8 @@ from quantkeras.api import quantize
 from quantkeras.layers import WeightedLayer
 from quantkeras.ptq import equalize, equalize_graph
 from quantkeras.ptq.absorb import batchnorm_moments
+from quantkeras.ptq.channel_links import find_links, input_range, magnitudes, output_range
 from quantkeras.ptq.equalization import scaled_along
-from quantkeras.ptq.links import find_links, input_range, magnitudes, output_range
 from sanitize import evaluate, sanitize_graph
 from sanitize.keras_io import read_keras, write_keras
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import quantkeras as qk
 from quantkeras.errors import QuantizationError
 from quantkeras.layers import LiveBatchNorm
-from quantkeras.qat.batchnorm import live_layers
+from quantkeras.qat.batchnorm_training import live_layers
 
 X = np.random.default_rng(3).normal(size=(64, 8, 8, 3)).astype("float32")
 Y = X.mean((1, 2)).argmax(-1)

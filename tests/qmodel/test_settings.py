@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import quantkeras as qk
-from quantkeras.provenance import provenance_of
+from quantkeras.quantization.provenance import provenance_of
 
 X = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
 SETTINGS = qk.QuantizationParams(weight_bits=4, observer="percentile", buffer_bits=24)

@@ -7,8 +7,8 @@ from layer_cases import LayerCase
 
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
-from quantkeras.numerics.shapes import output_shape
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_shapes import output_shape
+from quantkeras.numerics.layer_windows import Pool, Window
 from quantkeras.runtime import FloatTail, Program, ProgramInput, ProgramLayer
 
 U8 = Format(8, False, 0)

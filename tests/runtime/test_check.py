@@ -7,7 +7,7 @@ from small_programs import S8, U8
 from quantkeras.errors import QuantizationError
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 
 INPUTS = (

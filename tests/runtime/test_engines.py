@@ -9,12 +9,12 @@ from small_programs import conv_dense, one_layer
 
 from quantkeras.errors import AccumulatorTooWide, QuantizationError
 from quantkeras.numerics import Format
-from quantkeras.numerics.kinds import KINDS, Trait
+from quantkeras.numerics.hardware_kinds import KINDS, Trait
 from quantkeras.numerics.layer import LayerParams, LayerSpec
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer, engines
-from quantkeras.runtime.bounds import program_bounds
 from quantkeras.runtime.engines import BlasEngine, ReferenceEngine
+from quantkeras.runtime.program_bounds import program_bounds
 
 
 @given(layer_cases())

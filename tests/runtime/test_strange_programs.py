@@ -15,8 +15,8 @@ from small_programs import conv_dense, two_by_two
 from quantkeras.errors import ModelFileError, QuantizationError
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
-from quantkeras.numerics.shapes import fixed_shape, output_shape
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_shapes import fixed_shape, output_shape
+from quantkeras.numerics.layer_windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer, execution, memory
 
 Header = dict[str, Any]

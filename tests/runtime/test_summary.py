@@ -10,7 +10,7 @@ from small_programs import S8, conv_dense, gated, two_by_two
 
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec
-from quantkeras.numerics.windows import Pool, Window
+from quantkeras.numerics.layer_windows import Pool, Window
 from quantkeras.runtime import Program, ProgramInput, ProgramLayer
 from quantkeras.runtime.costs import program_costs
 from quantkeras.runtime.schedule import last_uses, live_elements

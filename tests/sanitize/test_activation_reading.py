@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from sanitize import read_keras
 from sanitize.functions import FUNCTIONS, apply_activation, is_monotonic
-from sanitize.keras_io.write_functions import activation_argument, activation_layer
+from sanitize.keras_io.function_layers import activation_argument, activation_layer
 
 #: Functions that are NaN or infinite for some numbers.
 POSITIVE = {"log", "log10", "log1p", "log2", "power", "reciprocal", "rsqrt", "sqrt"}

@@ -7,8 +7,8 @@ import pytest
 from keras import ops
 from onnx_harness import run
 
-from quantkeras.keras2.calls import OpCall, Tensor
-from quantkeras.keras2.ops import replacement
+from quantkeras.files.keras2.calls import OpCall, Tensor
+from quantkeras.files.keras2.ops import replacement
 from sanitize import evaluate, read_keras
 from sanitize.functions import (
     FUNCTIONS,

@@ -7,7 +7,7 @@ from float_networks import assert_sanitizes, randomized, sequential
 from keras import layers, ops
 
 from sanitize import GraphError, evaluate, read_keras
-from sanitize.keras_io.read import read_model
+from sanitize.keras_io.keras_reading import read_model
 
 
 class Block(layers.Layer):

@@ -7,7 +7,7 @@ from float_networks import sequential
 from keras import layers, ops
 
 from sanitize import evaluate, read_keras, sanitize
-from sanitize.keras_io.read import read_model
+from sanitize.keras_io.keras_reading import read_model
 from sanitize.keras_io.reading_check import ReadingError
 
 tf = pytest.importorskip("tensorflow") if keras.backend.backend() == "tensorflow" else None

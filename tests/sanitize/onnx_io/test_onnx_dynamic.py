@@ -7,7 +7,7 @@ from onnx import TensorProto
 from onnx_harness import largest_gap, model, node, run
 
 import quantkeras as qk
-from quantkeras.float_network import onnx_network
+from quantkeras.quantization.float_network import onnx_network
 from sanitize import evaluate
 from sanitize.onnx_io import OnnxError, import_onnx
 from sanitize.onnx_io.dynamic import float_form
