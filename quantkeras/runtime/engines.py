@@ -2,8 +2,8 @@
 
 ``reference`` runs :class:`~quantkeras.numerics.arrays.IntArrays`, int64 throughout: the normative
 result, slowly. ``blas`` carries the same integers in float32 or float64, layer by layer as the
-bounds of ``program_bounds.py`` allow, and leaves the products to the BLAS that NumPy was built with. Both
-refuse a program that they could not compute exactly.
+bounds of ``program_bounds.py`` allow, and leaves the products to the BLAS that NumPy was built
+with. Both refuse a program that they could not compute exactly.
 """
 
 from __future__ import annotations
