@@ -105,6 +105,7 @@ def test_the_settings_that_the_refusal_names_work(
     assert fits(program, params.buffer_bits)
 
 
+@pytest.mark.slow
 def test_what_training_makes_too_wide_is_told(model: Any, samples: np.ndarray) -> None:
     quantized = qk.quantize(model, qk.QuantizationParams(**WIDE), samples=samples)
     qk.convert(quantized)  # fits

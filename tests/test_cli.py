@@ -130,6 +130,7 @@ def test_methods_that_look_at_samples_need_them(work, capsys):
     fails(capsys, ["quantize", "-m", f"{work}/net.h5", "--adaround"], r"need samples: give -sa")
 
 
+@pytest.mark.slow
 def test_run_gives_the_same_from_a_program_and_a_model(made, work, capsys):
     for name in ("net.qkp", "net_i8_w8_a8.h5"):
         words = f"run -m {made}/{name} -sa {made}/x.npz -o {work}/{name}.npz -bs 5".split()

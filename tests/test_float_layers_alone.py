@@ -76,6 +76,7 @@ def test_what_is_named_is_planned_as_float_alone(folding, name):
     assert not plan.stops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scale", *slow("behind")])
 def test_the_layers_around_a_float_one_are_integer(folding, images, name):
     params = QuantizationParams(float_layers=(name,))

@@ -45,6 +45,7 @@ def test_a_folded_layer_is_found_where_it_went(model, rewrite):
     assert qk.coverage(quantized)["conv"].status == "float"
 
 
+@pytest.mark.slow
 def test_equalize_leaves_alone_what_is_to_stay_float(model):
     made = qk.equalize(model, qparams=KEPT)
     np.testing.assert_allclose(made(X), model(X), atol=1e-5)

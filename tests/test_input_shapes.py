@@ -121,6 +121,7 @@ def test_the_dense_in_front_of_an_activation_that_is_not_known_is_integer():
     assert [layer.name for layer in convert(quantized).layers] == ["d_linear"]
 
 
+@pytest.mark.slow
 def test_shapes_on_the_command_line(tmp_path, monkeypatch, capsys, open_model):
     assert given_shapes(None) is None
     assert given_shapes(["4,4,3"]) == (4, 4, 3)

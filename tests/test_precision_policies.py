@@ -74,6 +74,7 @@ def test_loading_under_a_policy(policy, suffix, quantized, outputs, tmp_path) ->
     np.testing.assert_array_equal(np.asarray(qk.load_model(path)(X)), outputs)
 
 
+@pytest.mark.slow
 def test_a_model_of_the_policy_is_exact(policy: str) -> None:
     model = network()
     found = qk.quantize(model, samples=X)

@@ -188,6 +188,7 @@ def test_float_inputs_that_are_never_negative_are_unsigned():
     assert_exact(quantized, np.abs(X), graph=False)
 
 
+@pytest.mark.slow
 def test_several_inputs_and_outputs_by_name(rng):
     a, b = keras.Input((4,), name="a"), keras.Input((6, 6, 2), name="b")
     y = layers.Add()([layers.Dense(5)(a), layers.Dense(5)(layers.Flatten()(b))])

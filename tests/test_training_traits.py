@@ -60,6 +60,7 @@ def test_frozen_layers_stay_frozen(ranges: str, tmp_path) -> None:
         assert "hidden" not in trainable(model) and {"conv", "head"} <= trainable(model)
 
 
+@pytest.mark.slow
 def test_penalties_and_limits_go_along(tmp_path) -> None:
     quantized = qk.quantize(network(), samples=X)
     loaded = qk.load_model(qk.save_model(quantized, tmp_path / "q.h5"))

@@ -90,6 +90,7 @@ def test_a_function_written_by_hand_is_a_table_and_survives_saving(tmp_path, suf
     assert_exact(again, X, graph=False)
 
 
+@pytest.mark.slow
 def test_a_function_inside_a_convolution_and_as_a_lambda():
     middle = [
         layers.Conv2D(4, 1, activation=wobble, name="fused"),
@@ -111,6 +112,7 @@ def test_a_layer_class_with_a_registered_formula(swish_formula, tmp_path):
     np.testing.assert_array_equal(y, z)
 
 
+@pytest.mark.slow
 def test_python_code_in_a_quantized_model_needs_trust_to_load(tmp_path):
     quantized = quantize(network(layers.Lambda(lambda x: x + 0.1 * x**3)), samples=X)
     path = save_model(quantized, tmp_path / "net.keras")

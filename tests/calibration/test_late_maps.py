@@ -94,6 +94,7 @@ def sqnr(case: Case, quantized: keras.Model) -> float:
     return float(10 * np.log10(((wanted - wanted.mean(0)) ** 2).mean() / (noise**2).mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["joined", *slow("padded", "padded, normalized", "siamese")])
 def test_two_steps_give_what_one_gives(name) -> None:
     found = made(CASES[name])
@@ -109,6 +110,7 @@ def test_two_steps_give_what_one_gives(name) -> None:
     np.testing.assert_array_equal(values, qk.convert(later).predict(found.samples))
 
 
+@pytest.mark.slow
 def test_a_shared_layer_of_inputs_far_apart_has_weights_for_each() -> None:
     found = made(lambda: siamese(1000, -1000))
     quantized = qk.quantize(found.model, samples=found.samples)

@@ -70,6 +70,7 @@ def test_every_observer_gives_an_exact_model(observer):
     assert_exact(quantized, X, graph=False)
 
 
+@pytest.mark.slow
 def test_an_observer_per_layer():
     narrow = quantize(network(), samples=X, observer={"sum": "percentile:60"})
     wide = quantize(network(), samples=X)

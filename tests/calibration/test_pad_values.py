@@ -155,6 +155,7 @@ def test_integer_inputs_that_cannot_hold_it_are_shifted_by_a_layer_of_their_own(
     assert border > inside - 4 and border > 25
 
 
+@pytest.mark.slow
 def test_no_later_step_takes_the_padding_away(images, tmp_path):
     model = network(conv(activation="relu"), layers.BatchNormalization(), conv())
     quantized = quantize(model, samples=images)

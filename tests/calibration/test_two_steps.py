@@ -99,6 +99,7 @@ def test_without_samples_inputs_stay_floats(pixels) -> None:
     assert np.abs(error).max() < 0.2 * np.abs(wanted).max()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NO_SAMPLES)
 def test_integers_that_were_asked_for_stay(pixels) -> None:
     params = qk.QuantizationParams(input_dtype="uint8")

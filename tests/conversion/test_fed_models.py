@@ -46,6 +46,7 @@ def floats(pixels) -> keras.Model:
     return qk.quantize(model, samples=pixels / np.float32(255))
 
 
+@pytest.mark.slow
 def test_fractions_into_an_integer_input_are_refused(integers, pixels, tmp_path, capsys) -> None:
     program, small = qk.convert(integers), pixels / np.float32(255)
     for refused in (
@@ -80,6 +81,7 @@ def test_another_scale_is_told_once(floats, pixels) -> None:
         qk.calibrate(copy, pixels)
 
 
+@pytest.mark.slow
 def test_what_is_right_is_not_told(integers, floats, pixels) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

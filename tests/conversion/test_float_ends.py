@@ -27,6 +27,7 @@ def quantized(end: str, float_layers: tuple[str, ...] = ()) -> keras.Model:
     return qk.quantize(keras.Model(inputs, x), params, samples=X)
 
 
+@pytest.mark.slow
 def test_the_function_at_the_end_is_expected() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", FloatTailWarning)
@@ -34,6 +35,7 @@ def test_the_function_at_the_end_is_expected() -> None:
             qk.convert(quantized(end))
 
 
+@pytest.mark.slow
 def test_layers_that_stay_float_are_named() -> None:
     model = quantized("softmax", ("c",))
     with pytest.warns(FloatTailWarning, match=r"'c' \(dense\)\. .*export_onnx") as found:

@@ -65,6 +65,7 @@ def test_residuals_around_float_layers_read_moved_integers(samples):
     assert {report[f"sum{number}"].status for number in range(len(MOVEMENTS))} == {"integer"}
 
 
+@pytest.mark.slow
 def test_each_output_of_a_float_layer_is_an_input_of_its_own(samples):
     image = keras.Input((6, 6, 3))
     x = layers.Conv2D(4, 3, name="first")(image)

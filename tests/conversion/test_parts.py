@@ -36,6 +36,7 @@ def quantized():
     return quantize(model, QuantizationParams(float_layers=("odd", "odd_again")), samples=X)
 
 
+@pytest.mark.slow
 def test_each_part_is_a_program_of_its_own(quantized):
     programs = convert_parts(quantized)
     assert [p.layers[0].name for p in programs] == ["before", "behind", "flat"]

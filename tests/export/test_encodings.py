@@ -136,6 +136,7 @@ def small_network() -> Any:
     return keras.Model(inputs, layers.Dense(3, name="head")(layers.Flatten(name="flat")(x)))
 
 
+@pytest.mark.slow
 def test_a_model_is_quantized_by_the_ranges_of_a_file(tmp_path: Any) -> None:
     x = np.random.default_rng(0).normal(size=(32, 6, 6, 3)).astype(np.float32)
     params = quantkeras.QuantizationParams(per_tensor_activations=True)

@@ -164,6 +164,7 @@ def test_arguments_that_make_no_sense() -> None:
         export_onnx(keras.Sequential([layers.Dense(2)]))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Any, capsys: Any) -> None:
     model = quantized(lambda x: layers.Softmax(name="probabilities")(body(x)))
     save_model(model, tmp_path / "net.keras")

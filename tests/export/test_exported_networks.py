@@ -36,6 +36,7 @@ def fed(program: Program, model: Any, samples: list[np.ndarray]) -> dict[str, np
     return {entry.name: by_name[entry.name] for entry in program.inputs}
 
 
+@pytest.mark.slow
 def test_random_networks() -> None:
     with mostly_quantized() as attempts:
 

@@ -83,6 +83,7 @@ def test_a_recurrent_layer_stays_float_behind_the_integers():
     assert np.linalg.norm(found - wanted) < 0.02 * np.linalg.norm(wanted)
 
 
+@pytest.mark.slow
 def test_integers_begin_behind_float_layers_at_the_beginning(images):
     """Of two inputs, one is padded by reflection first, which integers do not do."""
     keras.utils.set_random_seed(0)

@@ -34,6 +34,7 @@ def output_names(proto: onnx.ModelProto) -> list[str]:
     return [entry.name for entry in proto.graph.output]
 
 
+@pytest.mark.slow
 def test_an_onnx_model_that_went_through_a_keras_file_has_its_outputs(tmp_path: Path) -> None:
     proto = network()
     samples = random_arrays(proto, 16)["x"]

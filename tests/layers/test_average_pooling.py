@@ -29,6 +29,7 @@ class TestAddAveragePoolingSame(LayerHarness):
     tolerance = 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 5), *slow((2, 2), (3, 3), (4, 1))])
 @pytest.mark.parametrize("padding", ["same", *slow("valid")])
 def test_borders_of_every_parity(size, padding):

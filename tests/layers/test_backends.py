@@ -46,6 +46,7 @@ def test_a_layer_that_needs_float64_is_refused_where_there_is_none(samples, monk
     np.testing.assert_array_equal(program.predict(samples[:2]), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_float64")
 def test_without_float64_every_layer_is_fitted_to_float32(samples):
     quantized = wide(samples)

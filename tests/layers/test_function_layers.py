@@ -231,6 +231,7 @@ def all_beside(name):
     return FEW if name in FEW else OTHERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [FEW, *slow(OTHERS)], ids=["few", "others"])
 def test_every_function_is_exact(names):
     model, arrays = side_by_side_functions(names)

@@ -53,6 +53,7 @@ def test_a_reader_sees_both_parts_of_a_join(gain, images):
     assert_exact(quantized, images[:2], graph=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1e4, *slow(64.0)])
 def test_several_readers_of_a_join_do_too(gain, images):
     image = keras.Input((8, 8, 4))

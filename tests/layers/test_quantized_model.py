@@ -96,7 +96,7 @@ FED: dict[str, Callable[[keras.Model], Any]] = {
 }
 
 
-QUICK = ("predict", "validation", "train_on_batch", "a call")
+QUICK = ("predict", "a call")
 
 
 @pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in FED if name not in QUICK))])
@@ -108,6 +108,7 @@ def test_another_scale_is_told_once(model, name) -> None:
     assert count(found) == 1
 
 
+@pytest.mark.slow
 def test_what_is_right_is_not_told(model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputMismatchWarning)
@@ -143,6 +144,7 @@ def test_nothing_is_consumed(model) -> None:
     assert opened == [1]
 
 
+@pytest.mark.slow
 def test_several_inputs_by_name_and_by_order() -> None:
     keras.utils.set_random_seed(0)
     near, far = keras.Input((2,), name="near"), keras.Input((3,), name="far")
@@ -159,6 +161,7 @@ def test_several_inputs_by_name_and_by_order() -> None:
         assert count(found) == 1
 
 
+@pytest.mark.slow
 def test_random_ranges_say_nothing_of_data() -> None:
     with pytest.warns(UserWarning, match="No samples"):
         model = qk.quantize(network())

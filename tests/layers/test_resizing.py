@@ -44,6 +44,7 @@ def test_the_integers_are_the_same_at_the_same_size(quantized) -> None:
         assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_larger_model_is_exact_and_near_the_float_one(model, quantized) -> None:
     large = qk.resized(quantized, {"image": (11, 9, 3)})
     assert large.input_shape == (None, 11, 9, 3)

@@ -54,6 +54,7 @@ def traced(model: keras.Model):
     return function.get_concrete_function(tf.TensorSpec((None, *model.inputs[0].shape[1:])))
 
 
+@pytest.mark.slow
 def test_a_shared_graph_gives_what_each_layer_gives_by_itself(quantized, samples, graphs):
     found = traced(quantized)
     calls = [op for op in found.graph.get_operations() if op.type == "PartitionedCall"]

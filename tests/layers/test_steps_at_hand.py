@@ -48,6 +48,7 @@ def test_steps_of_another_format_are_not_taken(quantized):
     np.testing.assert_array_equal(second.lsb_of(values), second.lsb())
 
 
+@pytest.mark.slow
 def test_a_traced_model_follows_its_ranges(quantized, samples):
     """Nothing of the steps stays behind in the graph that predict has traced."""
     before = quantized.predict(samples, verbose=0)

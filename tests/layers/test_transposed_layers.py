@@ -100,6 +100,7 @@ GEOMETRIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depthwise", "first"), [(False, 0), *slow_rows((False, 1), (True, 0), (True, 1))]
 )

@@ -53,6 +53,7 @@ def test_shapes_and_number_of_parameters(name):
     assert least <= model.count_params() <= most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ds_cnn", *slow(*sorted(EXPECTED.keys() - {"ds_cnn"}))])
 def test_a_saved_network_computes_the_same(name, tmp_path):
     model = module(name).build()

@@ -58,6 +58,7 @@ def errors(model, quantized):
     return float(np.abs(gap.mean(axis=0)).max()), float((gap**2).mean())
 
 
+@pytest.mark.slow
 def test_measured_means_are_those_of_the_float_model():
     model = network()
     quantized = quantize(model, FOUR_BITS, X)

@@ -98,7 +98,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
-QUICK = ("batch normalizations", "concatenation", "depthwise", "flatten", "pools", "transposed")
+QUICK = ("batch normalizations", "concatenation", "transposed")
 
 
 @pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in NETWORKS if name not in QUICK))])

@@ -32,6 +32,7 @@ def noise(model, quantized):
     return float(np.mean((a - b) ** 2))
 
 
+@pytest.mark.slow
 def test_the_whole_is_the_quantized_model(models):
     report = sensitivity(models[1], X)
     assert report.quantized.noise == pytest.approx(noise(*models), rel=1e-3)

@@ -247,6 +247,7 @@ def test_teacher_and_student_must_agree():
 # -- the recipe ---
 
 
+@pytest.mark.slow
 def test_retrain_puts_it_together():
     model = teacher()
     quantized = student(model)

@@ -95,6 +95,7 @@ def test_a_model_without_a_float_end_is_complete():
     assert found["scores"].output == "accumulator"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_saved_and_loaded_model_reports_the_same(suffix, model, report, tmp_path):
     save_model(model, tmp_path / f"net{suffix}")
@@ -202,6 +203,7 @@ def test_files(report, tmp_path):
         report.save(tmp_path / "r.txt")
 
 
+@pytest.mark.slow
 def test_quantize_prints_it_if_asked(capsys):
     model = classifier()
     quantized(model)

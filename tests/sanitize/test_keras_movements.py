@@ -111,6 +111,7 @@ def test_only_the_outputs_that_are_used_stay():
     assert [node.kind for node in graph] == ["input", "conv2d", "slice"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*HDF5 file.*:UserWarning")
 @pytest.mark.parametrize("suffix", ["keras", *slow("h5")])
 def test_saved_and_loaded(tmp_path, suffix):

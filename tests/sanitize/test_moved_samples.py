@@ -141,6 +141,7 @@ def test_a_model_that_computes_with_the_size_of_the_batch():
     assert [node.kind for node in graph] == ["input", "dense", "dense"]
 
 
+@pytest.mark.slow
 def test_quantized_to_integers():
     x = keras.Input(STEPS)
     rows = layers.Dense(7, activation="relu")(_rows(x))

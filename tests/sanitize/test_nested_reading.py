@@ -112,6 +112,7 @@ def test_nested_twice():
     assert_sanitizes(outer)
 
 
+@pytest.mark.slow
 def test_one_backbone_for_two_pictures():
     inner = backbone("avg")
     a, b = keras.Input(PICTURE, name="a"), keras.Input(PICTURE, name="b")
