@@ -120,6 +120,7 @@ def decibels(wanted, found):
 QUICK = ("offset", "behind movements")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*QUICK, *slow(*sorted(NETWORKS.keys() - set(QUICK)))])
 def test_the_format_of_the_input_holds_the_padding(name, images):
     model = NETWORKS[name]()

@@ -34,6 +34,7 @@ def two_layers(scale=1.0):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "size"), [(1e-3, 1e-3), (1e3, 1e6), *slow_rows((1.0, 1e6), (1e3, 1e-3))]
 )

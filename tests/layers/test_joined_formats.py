@@ -71,6 +71,7 @@ def test_several_readers_of_a_join_do_too(gain, images):
     assert_exact(quantized, images[:2], graph=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "gain"), [(None, 1e4), (8, 1 / 256), *slow_rows((None, 1 / 256), (8, 1e4))]
 )

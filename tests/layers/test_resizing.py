@@ -54,6 +54,7 @@ def test_a_larger_model_is_exact_and_near_the_float_one(model, quantized) -> Non
         assert noise < 0.01 * signal
 
 
+@pytest.mark.slow
 def test_predict_makes_one_and_says_so_once(quantized) -> None:
     wanted = qk.resized(quantized, (11, 9, 3)).predict(LARGE, verbose=0)
     with pytest.warns(InputMismatchWarning, match=r"for 'image' of \(8, 6, 3\).*\(11, 9, 3\)"):
