@@ -57,6 +57,23 @@ ARITHMETIC = (
         "absolute", plain(np.abs), **operator("Abs"), least=0.0, keras=("abs",),
         tensorflow=called("math.abs"), tried=Tried.WRITTEN_OUT,
     ),
+    Function(
+        "sign", plain(np.sign), **operator("Sign"), rises=always, least=-1.0, most=1.0,
+        tensorflow=called("math.sign"), tried=Tried.ALONE,
+    ),
+    # Halves go to the even number, as in Keras and ONNX.
+    Function(
+        "round", plain(np.rint), **operator("Round"), rises=always,
+        tensorflow=called("math.round"), tried=Tried.ALONE,
+    ),
+    Function(
+        "floor", plain(np.floor), **operator("Floor"), rises=always,
+        tensorflow=called("math.floor"), tried=Tried.ALONE,
+    ),
+    Function(
+        "ceil", plain(np.ceil), **operator("Ceil"), rises=always,
+        tensorflow=called("math.ceil"), tried=Tried.ALONE,
+    ),
     Function("square", plain(np.square), _write_square, least=0.0, tried=Tried.ALONE),
     Function(
         "power", lambda x, attrs: np.power(x, attrs["exponent"]), _write_power,
