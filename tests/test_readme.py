@@ -15,7 +15,8 @@ from quantkeras.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+WITHOUT_EXAMPLES = {"architecture"}
+PAGES = sorted(p for p in (ROOT / "docs").glob("*.md") if p.stem not in WITHOUT_EXAMPLES)
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -20,8 +20,10 @@ def test_any_layer(kind: str, form: str) -> None:
     @examples(4, 30)
     @given(layer_cases((kind,)))
     def check(case: Any) -> None:
-        if Trait.MOVES in case.spec.traits:
-            case.params.input_shifts = ()  # movements of networks take integers as they are
+        passes = Trait.PASSES in case.spec.traits and Trait.MERGES not in case.spec.traits
+        if Trait.MOVES in case.spec.traits or (passes and case.params.scale is None):
+            # What only passes keeps its value: in networks the step of the output says so.
+            case.params.input_shifts = ()
         program = with_output_format(one_layer(case))
         inputs = {f"x{i}": x for i, x in enumerate(case.inputs)}
         assert_within_one(program, inputs, format=form)
