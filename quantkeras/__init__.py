@@ -8,7 +8,10 @@ where neither Keras nor onnx is installed.
 from importlib import import_module
 from typing import Any
 
+from quantkeras._former_paths import install
 from quantkeras._version import __version__
+
+install()
 
 _PUBLIC = {
     "quantize": "quantkeras.api",

@@ -9,7 +9,7 @@ import sys
 def main() -> int:
     """Run the words of the command line; returns the exit status."""
     try:
-        from quantkeras.cli.main import main as run
+        from quantkeras.cli import main as run
 
         return run()
     except KeyboardInterrupt:

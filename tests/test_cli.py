@@ -13,7 +13,7 @@ import pytest
 from parameters import slow
 
 from quantkeras.api import load_model, save_model
-from quantkeras.cli.main import COMMANDS, main
+from quantkeras.cli import COMMANDS, main
 from quantkeras.runtime import Program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -293,7 +293,7 @@ def test_a_program_runs_without_keras(made):
     words = ["run", "-m", f"{made}/net.qkp", "-sa", f"{made}/x.npz"]
     code = f"""
 import sys
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 status = main({words!r})
 print(status, [name for name in ("keras", "tensorflow", "h5py", "onnx") if name in sys.modules])
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 from quantkeras.errors import QuantizationError
 from quantkeras.numerics import Format
 from quantkeras.numerics.layer import LayerParams, LayerSpec

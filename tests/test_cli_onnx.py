@@ -7,7 +7,7 @@ import pytest
 from onnx_harness import model, node, weights
 from parameters import slow
 
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 
 NODES = [
     node("Conv", "x w b", "c", pads=[1] * 4),

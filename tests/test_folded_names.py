@@ -8,7 +8,7 @@ from parameters import slow
 
 import quantkeras as qk
 from quantkeras import QuantizationParams
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 from quantkeras.errors import QuantizationError
 from sanitize import sanitize
 

@@ -9,8 +9,8 @@ from parameters import slow
 
 from quantkeras import convert, coverage, load_model, quantize
 from quantkeras.calibration.batches import SampleError
+from quantkeras.cli import main
 from quantkeras.cli.input_shapes import given_shapes
-from quantkeras.cli.main import main
 from quantkeras.errors import QuantizationError
 from quantkeras.quantization.params import QuantizationParams
 

@@ -7,7 +7,7 @@ from keras import layers
 
 import quantkeras
 from quantkeras.calibration.batches import SampleError
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 from quantkeras.errors import ModelFileError, QuantizationError
 from quantkeras.ptq import auto_quantize
 from quantkeras.quantization.params import ParamsError

@@ -18,7 +18,7 @@ from parameters import slow
 import quantkeras
 from quantkeras import QuantizationParams, convert, coverage, from_onnx, quantize, retrain
 from quantkeras.calibration.batches import SampleError
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 from quantkeras.errors import FloatTailWarning, QuantizationError
 from quantkeras.onnx.whole_model import export_whole
 from sanitize.onnx_io import OnnxError, custom_pattern_scope

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

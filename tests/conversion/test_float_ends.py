@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import quantkeras as qk
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 from quantkeras.errors import FloatTailWarning
 
 layers = keras.layers

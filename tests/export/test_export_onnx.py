@@ -12,7 +12,7 @@ from parameters import slow
 from runtime.small_programs import CONV_DENSE_X, CONV_DENSE_Y, conv_dense, gated
 
 from quantkeras import QuantizationParams, convert, export_onnx, quantize, save_model
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 from quantkeras.errors import ModelFileError, QuantizationError
 
 keras = pytest.importorskip("keras")

@@ -8,7 +8,7 @@ import pytest
 from onnx_nets import conv_net, images, operators, relative_error, run
 
 from quantkeras import calibrate_onnx, quantize_onnx
-from quantkeras.cli.main import main
+from quantkeras.cli import main
 
 
 @pytest.fixture
