@@ -5,6 +5,6 @@ exit status. Whatever needs Keras is imported when the command runs: `quantkeras
 programs that run without Keras must not wait for it.
 """
 
-from .command_line import main
+from .command_line import COMMANDS, main
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
