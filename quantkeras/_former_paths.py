@@ -42,7 +42,7 @@ class FormerPaths(MetaPathFinder, Loader):
         assert present is not None
         real = import_module(present)
         warnings.warn(f"{module.__name__} is {present} now", DeprecationWarning, stacklevel=2)
-        module.__getattr__ = partial(getattr, real)  # type: ignore[method-assign]
+        vars(module)["__getattr__"] = partial(getattr, real)
         module.__doc__ = real.__doc__
 
 

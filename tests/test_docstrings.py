@@ -18,27 +18,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from api_pages import PACKAGES
 
 from quantkeras import errors
 
 pytest.importorskip("onnx")
-
-PACKAGES = (
-    "quantkeras",
-    "quantkeras.report",
-    "quantkeras.calibration",
-    "quantkeras.conversion",
-    "quantkeras.onnx",
-    "quantkeras.layers",
-    "quantkeras.numerics",
-    "quantkeras.onnx.runtime_quantizer",
-    "quantkeras.ptq",
-    "quantkeras.qat",
-    "quantkeras.qmodel",
-    "quantkeras.runtime",
-    "sanitize",
-    "sanitize.onnx_io",
-)
 
 RESULTS = (
     ("quantkeras.report.covered_parts", "Part"),
