@@ -10,23 +10,25 @@ Widths are in bits, sign included. Legal widths of weights and activations are 2
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-from quantkeras.calibration.observers import observer_template
-from quantkeras.errors import QuantizationError
 from quantkeras.files.json_files import parse_json, read_text
 from quantkeras.files.writing import write_text
+from quantkeras.quantization.layer_settings import (
+    LAYER_CHECKS,
+    WIDTH,
+    LayerOverride,
+    LayerSettings,
+    covers,
+)
 from quantkeras.quantization.setting_checks import (
     Check,
     ParamsError,
     check_keys,
     choice,
-    flag,
     optional,
-    text,
     texts,
     whole_number,
 )
@@ -34,23 +36,7 @@ from quantkeras.quantization.setting_checks import (
 __all__ = ["LayerOverride", "LayerSettings", "ParamsError", "QuantizationParams", "chosen_params"]
 
 
-def _matches(glob: str, name: str) -> bool:
-    """Whether glob is this name, to the letter, or a pattern that covers it."""
-    return glob == name or fnmatchcase(name, glob)
-
-
-def _observer(name: str, value: Any) -> str:
-    """The spec of an observer, such as "percentile:99.9"."""
-    try:
-        observer_template(text(name, value))
-    except ParamsError:
-        raise
-    except QuantizationError as error:
-        raise ParamsError(f"{name} is {value!r}: {error}") from error
-    return str(value)
-
-
-def _overrides(name: str, value: Any) -> tuple["LayerOverride", ...]:
+def _overrides(name: str, value: Any) -> tuple[LayerOverride, ...]:
     """LayerOverrides, or their configs."""
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise ParamsError(f"{name} is {value!r}; it must be a list of LayerOverride.")
@@ -60,27 +46,15 @@ def _overrides(name: str, value: Any) -> tuple["LayerOverride", ...]:
     )
 
 
-_WIDTH = whole_number((2, 3, 4, 5, 6, 7, 8, 16), "2 to 8, or 16 bits")
-
-_LAYER_CHECKS: dict[str, Check] = {
-    "weight_bits": _WIDTH,
-    "activation_bits": _WIDTH,
-    "output_bits": _WIDTH,
-    "per_tensor_activations": flag,
-    "weight_range": choice(("minmax", "mse")),
-    "observer": _observer,
-}
-"""Settings that an override can give as well."""
-
 _MODEL_CHECKS: dict[str, Check] = {
-    **_LAYER_CHECKS,
-    "input_weight_bits": _WIDTH,
+    **LAYER_CHECKS,
+    "input_weight_bits": WIDTH,
     "input_dtype": choice(("auto", "uint8", "int8", "float32")),
-    "input_bits": _WIDTH,
+    "input_bits": WIDTH,
     "scale_bits": whole_number(range(1, 17), "1 to 16 bits"),
     "buffer_bits": whole_number(range(16, 33), "16 to 32 bits"),
-    "last_weight_bits": optional(_WIDTH),
-    "last_output_bits": optional(_WIDTH),
+    "last_weight_bits": optional(WIDTH),
+    "last_output_bits": optional(WIDTH),
     "ranges": choice(("frozen", "moving", "learned")),
     "float_layers": texts,
     "overrides": _overrides,
@@ -88,117 +62,8 @@ _MODEL_CHECKS: dict[str, Check] = {
 
 LAST_WEIGHT_BITS = 8
 
-_SHARED = (*_LAYER_CHECKS, "scale_bits", "buffer_bits")
+_SHARED = (*LAYER_CHECKS, "scale_bits", "buffer_bits")
 """The fields that LayerSettings takes over as they are."""
-
-
-@dataclass(frozen=True)
-class LayerSettings:
-    """What holds for one layer, all overrides applied.
-
-    Attributes:
-        weight_bits: of the kernel.
-        activation_bits: of the output if it follows an activation such as ReLU.
-        output_bits: of the output otherwise, None if the accumulator itself is the output (the last
-            layer).
-        per_tensor_activations: as in QuantizationParams, and so are all that follow but float.
-        weight_range: see there.
-        observer: see there.
-        float: the layer is not quantized, and the rest does not matter.
-        scale_bits: see there.
-        buffer_bits: see there.
-    """
-
-    weight_bits: int
-    activation_bits: int
-    output_bits: int | None
-    per_tensor_activations: bool
-    weight_range: str
-    observer: str
-    float: bool
-    scale_bits: int
-    buffer_bits: int
-
-
-@dataclass(frozen=True)
-class LayerOverride:
-    """Settings for the layers whose name matches `pattern`; None leaves a setting as it was.
-
-    Attributes:
-        pattern: a layer's name, or a glob (`*`, `?`, `[...]`) over names, case matters.
-        kind: only layers of this kind ("conv2d", "depthwise_conv2d", "dense", "add", ...), also a
-            glob.
-        weight_bits: stands above input_weight_bits and last_weight_bits.
-        activation_bits: as in QuantizationParams, and so are all that follow but float.
-        output_bits: for the last layer, gives its output a width.
-        per_tensor_activations: see there.
-        weight_range: see there.
-        observer: see there.
-        float: True keeps the layer in float, False quantizes it although `float_layers` names it.
-
-    Raises:
-        ParamsError: for a value that cannot be, and if nothing is set.
-    """
-
-    pattern: str
-    kind: str | None = None
-    weight_bits: int | None = None
-    activation_bits: int | None = None
-    output_bits: int | None = None
-    per_tensor_activations: bool | None = None
-    weight_range: str | None = None
-    observer: str | None = None
-    float: bool | None = None
-
-    def __post_init__(self) -> None:
-        text("LayerOverride.pattern", self.pattern)
-        optional(text)("LayerOverride.kind", self.kind)
-        given = self.settings()
-        if not given:
-            raise ParamsError(f"LayerOverride({self.pattern!r}) sets nothing: give it a setting.")
-        for name, value in given.items():
-            check: Check = _LAYER_CHECKS.get(name, flag)
-            object.__setattr__(self, name, check(f"LayerOverride.{name}", value))
-
-    def settings(self) -> dict[str, Any]:
-        """The settings that are given, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
-        return {name: value for name, value in values.items() if value is not None}
-
-    def matches(self, names: Iterable[str], kind: str | None = None) -> bool:
-        """Whether this is for a layer.
-
-        Args:
-            names: what the layer is called; one that matches is enough.
-            kind: the layer's; None is not looked at.
-
-        Returns:
-            True if it is.
-        """
-        if self.kind is not None and kind is not None and not _matches(self.kind, kind):
-            return False
-        return any(_matches(self.pattern, name) for name in names)
-
-    def to_config(self) -> dict[str, Any]:
-        """JSON-able: the pattern, the kind if given, the settings that are given."""
-        kind = {} if self.kind is None else {"kind": self.kind}
-        return {"pattern": self.pattern, **kind, **self.settings()}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Make one of its config, the reverse of to_config.
-
-        Args:
-            config: the pattern, and settings by name.
-
-        Returns:
-            The override.
-
-        Raises:
-            ParamsError: for unknown and missing keys, and values that cannot be.
-        """
-        check_keys("An override", config, [f.name for f in fields(cls)], ["pattern"])
-        return cls(**config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +162,7 @@ class QuantizationParams:
             values["weight_bits"] = self.input_weight_bits
         if last:
             values["output_bits"] = self.last_output_bits
-        values["float"] = any(_matches(glob, n) for glob in self.float_layers for n in names)
+        values["float"] = any(covers(glob, n) for glob in self.float_layers for n in names)
         for override in self.overrides:
             if override.matches(names, kind or ""):
                 values.update(override.settings())
@@ -313,7 +178,7 @@ class QuantizationParams:
             The patterns, each once.
         """
         kinds = names if isinstance(names, Mapping) else dict.fromkeys(names)
-        lost = [glob for glob in self.float_layers if not any(_matches(glob, n) for n in kinds)]
+        lost = [glob for glob in self.float_layers if not any(covers(glob, n) for n in kinds)]
         for override in self.overrides:
             if not any(override.matches([name], kind) for name, kind in kinds.items()):
                 lost.append(override.pattern)
